@@ -1,0 +1,31 @@
+# The two commands of the README: make smoke, make test. Each sets up .venv by itself, once.
+PYTHON ?= python3
+ROOT ?= ACE-Step-1.5
+py := .venv/bin/python
+code := ACE-Step-1.5/acestep patches scripts tests
+
+.PHONY: smoke test lint verify coverage setup clean
+.DEFAULT_GOAL := smoke
+
+setup:
+	@PYTHON="$(PYTHON)" scripts/setup_venv.sh
+
+smoke: setup
+	@$(py) scripts/lego_smoke.py $(ARGS)
+
+test: setup
+	@$(py) -m pytest -n 2 $(ARGS)
+
+lint: setup
+	@$(py) -m ruff check $(code)
+	@$(py) -m ruff format --check --quiet $(code) || { echo "lint: run '.venv/bin/ruff format' on the files above" >&2; exit 1; }
+	@$(py) -m mypy ACE-Step-1.5/acestep patches scripts
+
+verify: setup
+	@$(py) -m patches verify "$(ROOT)"
+
+coverage: setup
+	@$(py) -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
+
+clean:
+	rm -rf .venv build out *.egg-info
