@@ -1,0 +1,122 @@
+"""Import single files of a checkout without running its packages, and with stand-ins for what is missing.
+
+A handler package imports the whole application (audio libraries, a web interface, language models). The three
+files need next to none of it, so their packages are entered as bare ones, whose `__init__.py` runs only when
+somebody asks for a name that it defines.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+NEVER_STUBBED = {"acestep", "torch", "mlx", "numpy"}
+
+
+class CannotProbe(Exception):
+    """The checkout cannot be probed; the text says why, in words that follow 'because'."""
+
+
+class Inert:
+    """A value that can be called, looked into and used as a decorator, and does nothing."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if len(args) == 1 and callable(args[0]) and not kwargs else self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+
+class StubModule(ModuleType):
+    """Stands in for a module that is not installed."""
+
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Inert()
+
+
+class BarePackage(ModuleType):
+    """A package folder of the checkout whose `__init__.py` has not run (yet)."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(name)
+        self.__path__ = [str(folder)]
+        self.__package__ = name
+        self.__spec__ = ModuleSpec(name, None, is_package=True)
+        self.__spec__.submodule_search_locations = self.__path__
+        self._initialiser: Path | None = folder / "__init__.py"
+
+    def __getattr__(self, name: str) -> Any:
+        initialiser = self.__dict__.get("_initialiser")
+        if name.startswith("__") or initialiser is None or self._is_submodule(name):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        self._initialiser = None
+        if initialiser.is_file():
+            self.__file__ = str(initialiser)
+            exec(compile(initialiser.read_bytes(), self.__file__, "exec"), self.__dict__)
+        return getattr(self, name)
+
+    def _is_submodule(self, name: str) -> bool:
+        folder = Path(self.__path__[0])
+        return (folder / f"{name}.py").is_file() or (folder / name).is_dir()
+
+
+def import_file(root: Path, file: Path) -> ModuleType:
+    """Import `file`, which lies somewhere below `root`, under the dotted name that its place gives it.
+
+    Raises CannotProbe with the file, the error and its line if the file does not import.
+    """
+    parts = file.relative_to(root).with_suffix("").parts
+    for depth in range(1, len(parts)):
+        name = ".".join(parts[:depth])
+        if name not in sys.modules:
+            package = sys.modules[name] = BarePackage(name, root.joinpath(*parts[:depth]))
+            if depth > 1:
+                setattr(sys.modules[".".join(parts[: depth - 1])], parts[depth - 1], package)
+    try:
+        return with_stubs(lambda: importlib.import_module(".".join(parts)))
+    except (Exception, SystemExit) as error:
+        raise CannotProbe(f"{file.relative_to(root).as_posix()} does not import: {describe(error)}") from error
+
+
+def with_stubs(action: Callable[[], Any]) -> Any:
+    """Call `action`; whenever it ends for want of a module that is not installed, stub that and call again."""
+    while True:
+        try:
+            return action()
+        except ModuleNotFoundError as error:
+            if not stub_missing(error):
+                raise
+
+
+def stub_missing(error: BaseException | None) -> bool:
+    """Enter a stand-in for the module that `error` misses; False where that is not what is wrong.
+
+    Imports that the checkout itself guards never come here, so optional parts stay absent.
+    """
+    if not isinstance(error, ModuleNotFoundError) or error.name is None or error.name in sys.modules:
+        return False
+    if error.name.partition(".")[0] in NEVER_STUBBED:
+        return False
+    stub = sys.modules[error.name] = StubModule(error.name)
+    if error.name == "tqdm":
+        setattr(stub, "tqdm", lambda values, *args, **kwargs: values)
+    return True
+
+
+def describe(error: BaseException) -> str:
+    """`Type: message (file:line)`, on one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return " ".join(f"{type(error).__name__}: {error}".split()) + place
