@@ -1,7 +1,8 @@
 """The probe process: run a checkout's three files with stand-ins and tell what the decoder saw.
 
 Started by `patches.verify` alone, as a process of its own. Reads one JSON request on standard input, answers
-with one JSON object on the standard output it was born with; whatever the checkout prints goes to standard error.
+with one JSON object on the standard output that it was born with; what the checkout prints goes to standard
+error.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any
 from patches.probe_imports import CannotProbe, describe, import_file, stub_missing
 from patches.probe_protocol import Case, Observation
 
-EXECUTE, BUILD, RUN = "_execute_service_generate_diffusion", "_build_service_generate_kwargs", "_mlx_run_diffusion"
+BUILD = "_build_service_generate_kwargs"
+EXECUTE = "_execute_service_generate_diffusion"
+RUN = "_mlx_run_diffusion"
 
 
 def main() -> None:
@@ -59,7 +62,9 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
 
 def _require(package: str, why: str) -> None:
     if find_spec(package) is None:
-        raise CannotProbe(f"{package} is not installed for {sys.executable}, and {why}; run: pip install {package}")
+        raise CannotProbe(
+            f"{package} is not installed for {sys.executable}, and {why}; run: pip install {package}"
+        )
 
 
 def _versions() -> dict[str, str]:
@@ -76,7 +81,7 @@ def _count_compiled_calls_too() -> None:
     def uncompiled(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
         return function
 
-    setattr(mx, "compile", uncompiled)
+    vars(mx)["compile"] = uncompiled
 
 
 def reference_schedule(case: Case) -> tuple[float, ...]:

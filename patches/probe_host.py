@@ -1,4 +1,4 @@
-"""Stand-ins that the probe drives a checkout's mixins with: a decoder that counts, a model, a host, a payload."""
+"""What the probe drives a checkout's mixins with: a decoder that counts, a model, a host, a payload."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CountingDecoder:
 
 
 class StandInModel:
-    """The PyTorch model's two entry points: conditions made of zeros, and a note when PyTorch is fallen back to."""
+    """The PyTorch model's two entry points: conditions made of zeros, and a note of who falls back to it."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +37,9 @@ class Inert:
 class StubModule(ModuleType):
     """Stands in for a module that is not installed."""
 
-    __path__: list[str] = []
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -85,16 +86,17 @@ def import_file(root: Path, file: Path) -> ModuleType:
             if depth > 1:
                 setattr(sys.modules[".".join(parts[: depth - 1])], parts[depth - 1], package)
     try:
-        return with_stubs(lambda: importlib.import_module(".".join(parts)))
+        return _import_with_stubs(".".join(parts))
     except (Exception, SystemExit) as error:
-        raise CannotProbe(f"{file.relative_to(root).as_posix()} does not import: {describe(error)}") from error
+        raise CannotProbe(
+            f"{file.relative_to(root).as_posix()} does not import: {describe(error)}"
+        ) from error
 
 
-def with_stubs(action: Callable[[], Any]) -> Any:
-    """Call `action`; whenever it ends for want of a module that is not installed, stub that and call again."""
+def _import_with_stubs(name: str) -> ModuleType:
     while True:
         try:
-            return action()
+            return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not stub_missing(error):
                 raise
@@ -111,7 +113,7 @@ def stub_missing(error: BaseException | None) -> bool:
         return False
     stub = sys.modules[error.name] = StubModule(error.name)
     if error.name == "tqdm":
-        setattr(stub, "tqdm", lambda values, *args, **kwargs: values)
+        vars(stub)["tqdm"] = lambda values, *args, **kwargs: values
     return True
 
 

@@ -174,7 +174,9 @@ def render_report(report: VerifyReport) -> str:
         f"{report.root}: its own three files, run with stand-ins "
         f"(shift {report.shift:g}, guidance {report.guidance_scale:g}; {versions})"
     )
-    rows = [("model", "wanted", "asked", "evaluated", "distance", "fallback", "verdict")]
+    rows: list[tuple[str, ...]] = [
+        ("model", "wanted", "asked", "evaluated", "distance", "fallback", "verdict")
+    ]
     rows += [_row(result) for result in report.results]
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     table = ["  ".join([*map(str.ljust, row[:6], widths), row[6]]) for row in rows]
