@@ -159,7 +159,8 @@ def _drive(host: Any, case: Case) -> None:
 def unpatched_schedule(case: Case, generate: ModuleType) -> tuple[float, ...] | None:
     """What the checkout's schedule gives to a caller that does not name the model kind.
 
-    A checkout whose own default is a base model is asked for turbo's list by name.
+    A checkout whose own default is a base model is asked for turbo's list by name, except where the host has
+    no `config` to say so.
     """
     import inspect
 
@@ -174,7 +175,8 @@ def unpatched_schedule(case: Case, generate: ModuleType) -> tuple[float, ...] | 
     if case.timesteps is not None:
         asked["timesteps"] = torch.tensor(case.timesteps, dtype=torch.float32).tolist()
     is_turbo = inspect.signature(schedule).parameters.get("is_turbo")
-    if is_turbo is not None and is_turbo.default in (False, is_turbo.empty):
+    to_be_told = [inspect.Parameter.empty] + ([] if case.config is None else [False])
+    if is_turbo is not None and is_turbo.default in to_be_told:
         asked["is_turbo"] = True
     try:
         values = list(call_by_name(schedule, asked))

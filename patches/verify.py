@@ -111,6 +111,9 @@ def judge(case: Case, seen: Observation) -> CaseResult:
     is_base = case.name == "base"
     expected = seen.reference if is_base else seen.unpatched
     fault = _fault(case, seen, expected)
+    praise = "honoured" if is_base else "as before the patches"
+    if fault is not None and _needs_a_config(case, seen):
+        fault, praise = None, "not run: this checkout wants a config, as every real host has one"
     return CaseResult(
         model=case.name,
         wanted=f"{len(seen.reference)} {'steps' if case.timesteps is None else 'custom timesteps'}",
@@ -119,7 +122,7 @@ def judge(case: Case, seen: Observation) -> CaseResult:
         distance=None if expected is None else distance(seen.evaluated, expected),
         fallback=seen.fallback,
         ok=fault is None,
-        verdict=fault or ("honoured" if is_base else "as before the patches"),
+        verdict=fault or praise,
     )
 
 
@@ -142,6 +145,12 @@ def _fault(case: Case, seen: Observation, expected: tuple[float, ...] | None) ->
     if _has_turbo_table(case) and not (distance(seen.evaluated, seen.reference) or 0.0) <= TOLERANCE:
         return "not the 8 timesteps that turbo models were distilled for"
     return None
+
+
+def _needs_a_config(case: Case, seen: Observation) -> bool:
+    """A checkout that reads `self.config.is_turbo` its own way raises without one, and did so before."""
+    reason = seen.error or seen.fallback or ""
+    return case.config is None and reason.startswith("AttributeError") and "'config'" in reason
 
 
 def _wrong_count(case: Case, seen: Observation, expected: tuple[float, ...]) -> str:
