@@ -1,0 +1,1 @@
+"""The handler's mixins, one concern a file, named as upstream names them."""

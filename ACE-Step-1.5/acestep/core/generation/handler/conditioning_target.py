@@ -1,0 +1,48 @@
+"""The context audio as latents, and which frames of them are to be generated."""
+
+from typing import Any
+
+import torch
+
+from acestep.constants import LATENT_FRAMES_PER_SECOND, MIN_LATENT_FRAMES, SAMPLES_PER_FRAME
+from acestep.errors import RequestError
+from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
+
+
+class ConditioningTargetMixin:
+    """Source latents and chunk mask, the two halves of the context latents."""
+
+    vae: Any
+    model: AceStepConditionGenerationModel
+    device: str
+    dtype: torch.dtype
+
+    @torch.inference_mode()
+    def _encode_audio_to_latents(self, audio: torch.Tensor, seed: int) -> torch.Tensor:
+        """[2, samples] -> source latents [frames, 64], at least 128 frames, filled up with the latents of silence.
+
+        The VAE gives a distribution; it is sampled with the run's seed, so that a run can be repeated.
+        """
+        padded = torch.nn.functional.pad(audio, (0, -audio.shape[-1] % SAMPLES_PER_FRAME))
+        posterior = self.vae.encode(padded[None].to(self.device, self.vae.dtype)).latent_dist
+        latents = posterior.sample(torch.Generator().manual_seed(seed))[0].T.to(self.dtype)
+        missing = max(0, MIN_LATENT_FRAMES - latents.shape[0])
+        return torch.cat([latents, self.model.silence_latent[0, :missing].to(latents)])
+
+    def _build_chunk_mask(self, frames: int, channels: int, start: float, end: float) -> torch.Tensor:
+        """[frames, channels] of 1 from `start` to `end` seconds, where the stem is generated; end <= 0: to the end."""
+        first = int(start * LATENT_FRAMES_PER_SECOND)
+        last = int(end * LATENT_FRAMES_PER_SECOND) if end > 0 else frames
+        mask = torch.zeros(frames, channels, device=self.device, dtype=self.dtype)
+        mask[first : max(last, first + 1)] = 1.0
+        return mask
+
+
+def check_range(start: float, end: float, seconds: float) -> None:
+    """RequestError for a range that is not within the context."""
+    stop = end if end > 0 else seconds
+    if not 0 <= start < stop <= seconds + 0.5 / LATENT_FRAMES_PER_SECOND:
+        raise RequestError(
+            f"the range from {start:g} s to {stop:g} s is not within the context, which lasts {seconds:.2f} s; "
+            f"give repainting_start below repainting_end, both within it"
+        )

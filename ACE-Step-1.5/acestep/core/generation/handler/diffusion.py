@@ -1,0 +1,75 @@
+"""From PyTorch's tensors to the MLX loop and back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from acestep.models.mlx.dit_generate import mlx_generate_diffusion
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor of any device and dtype as a float32 array."""
+    return tensor.detach().float().cpu().numpy()
+
+
+class DiffusionMixin:
+    """Runs the MLX loop for a host that has `mlx_decoder`, `config`, `device` and `dtype`."""
+
+    mlx_decoder: Any
+    config: Any
+    device: str
+    dtype: torch.dtype
+
+    def _mlx_run_diffusion(
+        self,
+        encoder_hidden_states: torch.Tensor,
+        encoder_attention_mask: torch.Tensor | None,
+        context_latents: torch.Tensor,
+        src_latents: torch.Tensor,
+        seed: int | list[int] | None,
+        infer_method: str = "ode",
+        shift: float = 3.0,
+        timesteps: Sequence[float] | torch.Tensor | None = None,
+        guidance_scale: float = 1.0,
+        null_condition_emb: torch.Tensor | None = None,
+        cfg_interval_start: float = 0.0,
+        cfg_interval_end: float = 1.0,
+        disable_tqdm: bool = False,
+        infer_steps: int = 8,
+    ) -> dict[str, Any]:
+        """Tensors as `prepare_condition` gives them; the attention mask is not used, on neither backend.
+
+        Returns target_latents and noise [batch, frames, 64] on the host's device and of its dtype, the timesteps
+        that ran, and time_costs in seconds. ValueError where the batch sizes differ.
+        """
+        tensors = {"encoder_hidden_states": encoder_hidden_states, "context_latents": context_latents}
+        for name, tensor in tensors.items():
+            if tensor.shape[0] != src_latents.shape[0]:
+                raise ValueError(
+                    f"{name} holds a batch of {tensor.shape[0]}, src_latents one of {src_latents.shape[0]}; "
+                    f"give all of them the same batch size"
+                )
+        if isinstance(timesteps, torch.Tensor):
+            timesteps = timesteps.tolist()
+        result = mlx_generate_diffusion(
+            mlx_decoder=self.mlx_decoder,
+            encoder_hidden_states_np=to_numpy(encoder_hidden_states),
+            context_latents_np=to_numpy(context_latents),
+            src_latents_shape=tuple(src_latents.shape),
+            seed=seed,
+            infer_method=infer_method,
+            shift=shift,
+            timesteps=None if timesteps is None else list(timesteps),
+            guidance_scale=guidance_scale,
+            null_condition_emb_np=None if null_condition_emb is None else to_numpy(null_condition_emb),
+            cfg_interval_start=cfg_interval_start,
+            cfg_interval_end=cfg_interval_end,
+            disable_tqdm=disable_tqdm,
+            infer_steps=infer_steps,
+            is_turbo=getattr(self, "config", None) is None or getattr(self.config, "is_turbo", False),
+        )
+        for name in ("target_latents", "noise"):
+            result[name] = torch.from_numpy(result[name]).to(device=self.device, dtype=self.dtype)
+        return result

@@ -1,0 +1,121 @@
+"""Loading a checkpoint."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from acestep.errors import AceStepError, BackendError, CheckpointError
+from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
+from acestep.models.checkpoints import (
+    TEXT_ENCODER_FOLDER,
+    VAE_FOLDER,
+    load_condition_encoder,
+    load_decoder,
+    load_text_encoder,
+    load_vae,
+)
+from acestep.models.config import ModelConfig, read_config
+from acestep.models.mlx import why_mlx_is_unavailable
+from acestep.models.weights import read_keys
+
+DEVICES = ("cpu", "mps", "cuda")
+
+
+def checkpoints_folder(project_root: str | Path) -> Path:
+    """ACESTEP_CHECKPOINTS_DIR where it is set, else checkpoints/ below the project root."""
+    named = os.environ.get("ACESTEP_CHECKPOINTS_DIR")
+    return Path(named) if named else Path(project_root) / "checkpoints"
+
+
+def resolve_device(device: str) -> str:
+    """The device for PyTorch's parts; 'auto' takes the first of cuda, mps, cpu that is there."""
+    there = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if device not in DEVICES:
+        raise BackendError(f"device is {device!r}, expected auto, {', '.join(DEVICES)}")
+    if not there[device]:
+        raise BackendError(
+            f"device {device!r} is not available to PyTorch on this machine; use 'auto' or 'cpu'"
+        )
+    return device
+
+
+def check_model_kind(config: ModelConfig, folder: Path) -> None:
+    """CheckpointError for turbo."""
+    if config.is_turbo:
+        raise CheckpointError(
+            f"{folder} is a turbo model (is_turbo is true); LEGO was trained into the base models alone: "
+            f"give acestep-v15-base or another base model"
+        )
+
+
+class InitServiceMixin:
+    """Fills a handler from a checkpoint."""
+
+    model: AceStepConditionGenerationModel | None
+    config: ModelConfig | None
+    mlx_decoder: Any
+    vae: Any
+    text_encoder: Any
+    text_tokenizer: Any
+    use_mlx_dit: bool
+    device: str
+    dtype: torch.dtype
+
+    def initialize_service(
+        self,
+        project_root: str | Path,
+        config_path: str = "acestep-v15-base",
+        device: str = "auto",
+        use_mlx_dit: bool = True,
+    ) -> tuple[str, bool]:
+        """Loads checkpoints/{config_path} and the VAE and text encoder beside it, strictly, in float32.
+
+        use_mlx_dit: the decoder runs on MLX, else on PyTorch; whichever it is, it is the only one.
+        Returns a sentence and whether all is loaded; where it is not, the handler is as it was before.
+        """
+        try:
+            return self._load(
+                checkpoints_folder(project_root) / config_path, resolve_device(device), use_mlx_dit
+            )
+        except AceStepError as error:
+            return str(error), False
+
+    def _load(self, folder: Path, device: str, use_mlx_dit: bool) -> tuple[str, bool]:
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"checkpoint folder {folder} does not exist; give one that holds config.json"
+            )
+        config = read_config(folder)
+        check_model_kind(config, folder)
+        read_keys(folder)
+        mlx_decoder = self._load_mlx_decoder(folder, config) if use_mlx_dit else None
+        decoder = None if use_mlx_dit else load_decoder(folder, config).to(device)
+        encoder = load_condition_encoder(folder, config).to(device)
+        vae = load_vae(folder.parent / VAE_FOLDER, config).to(device)
+        text_encoder, tokenizer = load_text_encoder(folder.parent / TEXT_ENCODER_FOLDER, config)
+
+        # All is there: from here on nothing fails, and before here nothing was changed.
+        self.config, self.device, self.dtype = config, device, torch.float32
+        self.model = AceStepConditionGenerationModel(config, encoder, decoder)
+        self.vae, self.text_encoder, self.text_tokenizer = vae, text_encoder.to(device), tokenizer
+        self.use_mlx_dit, self.mlx_decoder = use_mlx_dit, mlx_decoder
+        active = "MLX DiT: Active" if use_mlx_dit else "PyTorch DiT: Active"
+        return f"{folder.name} is loaded. {active}. PyTorch's parts run on {device}.", True
+
+    def _load_mlx_decoder(self, folder: Path, config: ModelConfig) -> Any:
+        reason = why_mlx_is_unavailable()
+        if reason is not None:
+            raise BackendError(
+                f"MLX is not available on this machine ({reason}); install it (pip install mlx, on Linux 'mlx[cpu]') "
+                f"or choose PyTorch with use_mlx_dit=False"
+            )
+        from acestep.models.mlx.dit_convert import convert_and_load
+        from acestep.models.mlx.dit_model import MLXDiTDecoder
+
+        decoder = MLXDiTDecoder.from_config(config)
+        convert_and_load(folder, decoder)
+        return decoder

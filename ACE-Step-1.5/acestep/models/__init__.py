@@ -1,0 +1,1 @@
+"""Checkpoints, PyTorch's parts and the MLX decoder."""

@@ -1,0 +1,1 @@
+"""The base model kind, the only one that LEGO runs on."""

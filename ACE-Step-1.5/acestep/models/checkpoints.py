@@ -1,0 +1,195 @@
+"""PyTorch's parts of a checkpoint in upstream's layout, loaded strictly into diffusers' and transformers' modules.
+
+checkpoints/acestep-v15-base/      config.json, model.safetensors (or shards), silence_latent.pt
+checkpoints/vae/                   AutoencoderOobleck, diffusers' layout
+checkpoints/Qwen3-Embedding-0.6B/  the text encoder and its tokenizer, transformers' layout
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
+from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3Model
+
+from acestep.constants import LATENT_FRAMES_PER_SECOND, SAMPLE_RATE
+from acestep.errors import CheckpointError
+from acestep.models.config import ModelConfig, read_json
+from acestep.models.weights import (
+    DECODER_PREFIX,
+    ENCODER_PREFIX,
+    NULL_CONDITION,
+    check_keys,
+    diffusers_name,
+    name_keys,
+    read_tensors,
+    weight_files,
+)
+
+VAE_FOLDER = "vae"
+TEXT_ENCODER_FOLDER = "Qwen3-Embedding-0.6B"
+
+
+def _read_part(folder: Path, prefixes: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """The tensors of one part of a DiT folder, by diffusers' names, float32."""
+    tensors: dict[str, torch.Tensor] = {}
+    for path in weight_files(folder):
+        tensors.update(read_tensors(path, prefixes))
+    check_keys(tensors, str(folder))
+    return {
+        diffusers_name(key.removeprefix(DECODER_PREFIX).removeprefix(ENCODER_PREFIX)): value.float()
+        for key, value in tensors.items()
+    }
+
+
+def _fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    """Gives a module made on the meta device its tensors; a key that does not fit is an error that names it."""
+    expected = module.state_dict()
+    missing, unexpected = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{source}: the weights do not fit its config.json: {name_keys('missing', missing)}, "
+            f"{name_keys('unexpected', unexpected)}; copy the checkpoint again"
+        )
+    for key, value in tensors.items():
+        if value.shape != expected[key].shape:
+            raise CheckpointError(
+                f"{source}: weight '{key}' has the shape {tuple(value.shape)}, its config.json asks for "
+                f"{tuple(expected[key].shape)}; are both of the same model?"
+            )
+    module.load_state_dict(dict(tensors), strict=True, assign=True)
+    module.requires_grad_(False)
+    module.eval()
+
+
+def load_decoder(folder: Path, config: ModelConfig) -> AceStepTransformer1DModel:
+    """The DiT as diffusers' module, float32 on the CPU."""
+    with torch.device("meta"):
+        decoder = AceStepTransformer1DModel(
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            num_key_value_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            in_channels=config.in_channels,
+            audio_acoustic_hidden_dim=config.audio_acoustic_hidden_dim,
+            patch_size=config.patch_size,
+            rope_theta=config.rope_theta,
+            attention_bias=config.attention_bias,
+            rms_norm_eps=config.rms_norm_eps,
+            sliding_window=config.sliding_window,
+            layer_types=list(config.layer_types),
+            encoder_hidden_size=config.encoder_hidden_size,
+            is_turbo=config.is_turbo,
+        )
+    _fill(decoder, _read_part(folder, (DECODER_PREFIX,)), str(folder))
+    return decoder
+
+
+def load_condition_encoder(folder: Path, config: ModelConfig) -> AceStepConditionEncoder:
+    """Text, lyrics and timbre encoder with the null condition and the silence latent, float32 on the CPU."""
+    silence = load_silence_latent(folder, config)
+    with torch.device("meta"):
+        encoder = AceStepConditionEncoder(
+            hidden_size=config.encoder_hidden_size,
+            intermediate_size=config.encoder_intermediate_size,
+            text_hidden_dim=config.text_hidden_dim,
+            timbre_hidden_dim=config.timbre_hidden_dim,
+            num_lyric_encoder_hidden_layers=config.num_lyric_encoder_hidden_layers,
+            num_timbre_encoder_hidden_layers=config.num_timbre_encoder_hidden_layers,
+            num_attention_heads=config.encoder_num_attention_heads,
+            num_key_value_heads=config.encoder_num_key_value_heads,
+            head_dim=config.head_dim,
+            rope_theta=config.rope_theta,
+            attention_bias=config.attention_bias,
+            rms_norm_eps=config.rms_norm_eps,
+            sliding_window=config.sliding_window,
+        )
+        encoder.silence_latent = torch.empty_like(silence, device="meta")  # any length of at least 750 serves
+    tensors = _read_part(folder, (ENCODER_PREFIX, NULL_CONDITION))
+    _fill(encoder, {**tensors, "silence_latent": silence}, str(folder))
+    return encoder
+
+
+def load_silence_latent(folder: Path, config: ModelConfig) -> torch.Tensor:
+    """The latents of silence, float32 [1, frames, 64]; the file has them as [1, 64, frames]."""
+    path = folder / "silence_latent.pt"
+    try:
+        silence = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; is the checkpoint copied whole?") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path} cannot be read ({first_line}); copy the checkpoint again") from None
+    channels, frames = config.timbre_hidden_dim, config.timbre_fix_frame
+    shape = tuple(silence.shape) if isinstance(silence, torch.Tensor) else type(silence).__name__
+    if not isinstance(shape, tuple) or len(shape) != 3 or shape[:2] != (1, channels) or shape[2] < frames:
+        raise CheckpointError(
+            f"{path} holds {shape}, expected a tensor [1, {channels}, {frames} or more]; copy the checkpoint again"
+        )
+    return silence.float().transpose(1, 2).contiguous()
+
+
+def _load_pretrained(cls: Any, folder: Path) -> Any:
+    """A library's own loader, made strict: what it would only warn of is an error here."""
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder / 'config.json'} is missing; is the checkpoint copied whole?")
+    read_json(folder / "config.json")
+    try:
+        module, info = cls.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            torch_dtype=torch.float32,
+        )
+    except Exception as error:  # both libraries raise a dozen types for a folder that is not theirs
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{folder} cannot be loaded ({first_line}); copy the checkpoint again"
+        ) from None
+    wrong = {kind: info.get(f"{kind}_keys") or () for kind in ("missing", "unexpected", "mismatched")}
+    if any(wrong.values()):
+        found = ", ".join(name_keys(kind, [str(key) for key in keys]) for kind, keys in wrong.items() if keys)
+        raise CheckpointError(
+            f"{folder}: the weights do not fit its config.json: {found}; copy the checkpoint again"
+        )
+    return module.requires_grad_(False).eval()
+
+
+def load_vae(folder: Path, config: ModelConfig) -> AutoencoderOobleck:
+    """The audio VAE, float32 on the CPU; long audio is coded in overlapping tiles."""
+    vae: AutoencoderOobleck = _load_pretrained(AutoencoderOobleck, folder)
+    hop = 1
+    for ratio in vae.config.downsampling_ratios:
+        hop *= ratio
+    rates = (vae.config.sampling_rate, vae.config.audio_channels, vae.config.decoder_input_channels, hop)
+    expected = (SAMPLE_RATE, 2, config.audio_acoustic_hidden_dim, SAMPLE_RATE // LATENT_FRAMES_PER_SECOND)
+    if rates != expected:
+        raise CheckpointError(
+            f"{folder} is another model's VAE: sample rate, channels, latent channels and samples a frame are "
+            f"{rates}, the DiT beside it expects {expected}; give the vae folder of the same checkpoint"
+        )
+    vae.enable_tiling()
+    return vae
+
+
+def load_text_encoder(folder: Path, config: ModelConfig) -> tuple[Qwen3Model, PreTrainedTokenizerBase]:
+    """The text encoder, float32 on the CPU, and its tokenizer."""
+    encoder: Qwen3Model = _load_pretrained(Qwen3Model, folder)
+    if encoder.config.hidden_size != config.text_hidden_dim:
+        raise CheckpointError(
+            f"{folder} is {encoder.config.hidden_size} wide, the DiT's config.json asks for text_hidden_dim "
+            f"{config.text_hidden_dim}; give the text encoder of the same checkpoint"
+        )
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(f"{folder / 'tokenizer.json'} is missing; is the checkpoint copied whole?")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # as above: many types, one meaning
+        raise CheckpointError(f"{folder}: its tokenizer cannot be loaded ({error}); copy it again") from None
+    return encoder, tokenizer

@@ -1,0 +1,67 @@
+"""Weights for the MLX decoder out of a checkpoint in upstream's layout, strictly."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from acestep.errors import CheckpointError
+from acestep.models.mlx.dit_model import MLXDiTDecoder
+from acestep.models.weights import DECODER_PREFIX, check_keys, name_keys, weight_files
+
+# The convolutions sit second in a container of the checkpoint, and MLX keeps their channels last:
+# Conv1d (out, in, k) -> (out, k, in), ConvTranspose1d (in, out, k) -> (out, k, in).
+CONVOLUTIONS = {"proj_in.1": ("proj_in", (0, 2, 1)), "proj_out.1": ("proj_out", (1, 2, 0))}
+
+
+def convert_decoder_weights(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """A checkpoint's `decoder.*` arrays -> this decoder's names and layouts, float32; other keys are left out.
+
+    Converted weights have no such prefix and come back as they are.
+    """
+    if not any(key.startswith(DECODER_PREFIX) for key in weights):
+        return dict(weights)
+    converted = {}
+    for key, value in weights.items():
+        if not key.startswith(DECODER_PREFIX):
+            continue
+        name = key.removeprefix(DECODER_PREFIX)
+        container, _, kind = name.rpartition(".")
+        if container in CONVOLUTIONS:
+            ours, axes = CONVOLUTIONS[container]
+            name = f"{ours}.{kind}"
+            value = value.transpose(axes) if kind == "weight" else value
+        converted[name] = value.astype(mx.float32)
+    return converted
+
+
+def load_decoder_weights(decoder: MLXDiTDecoder, weights: Mapping[str, mx.array], source: str) -> None:
+    """Fills the decoder; a missing, unexpected or misshapen key is a CheckpointError that names it."""
+    expected = dict(tree_flatten(decoder.parameters()))
+    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{source}: the decoder's weights do not fit its config.json: "
+            f"{name_keys('missing', missing)}, {name_keys('unexpected', unexpected)}; copy the checkpoint again"
+        )
+    for name, value in weights.items():
+        if value.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{source}: decoder weight '{name}' has the shape {value.shape}, "
+                f"its config.json asks for {expected[name].shape}; are both of the same model?"
+            )
+    decoder.load_weights(list(weights.items()))
+    mx.eval(decoder.parameters())  # weights left lazy could be computed in the loading thread only
+
+
+def convert_and_load(folder: Path, decoder: MLXDiTDecoder) -> None:
+    """Reads the safetensors of a DiT folder, one file or shards, into the decoder."""
+    weights: dict[str, mx.array] = {}
+    for path in weight_files(folder):
+        try:
+            weights.update(mx.load(str(path)))  # type: ignore[arg-type]  # a dict, for safetensors
+        except Exception as error:  # mlx has no error type of its own for a file cut short
+            raise CheckpointError(f"{path} cannot be read ({error}); copy the checkpoint again") from None
+    check_keys(weights, str(folder))
+    load_decoder_weights(decoder, convert_decoder_weights(weights), str(folder))

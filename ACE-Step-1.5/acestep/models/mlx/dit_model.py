@@ -1,0 +1,205 @@
+"""The DiT decoder in MLX: one evaluation predicts the velocity of noisy latents.
+
+Equal to diffusers' AceStepTransformer1DModel on the same weights, to the last digits of float32. Parameter
+names are those of upstream's checkpoint, so that converting weights is little more than dropping a prefix.
+"""
+
+import math
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from acestep.models.config import ModelConfig
+from acestep.models.mlx.tables import rotary_tables, sliding_window_mask, timestep_frequencies
+
+KeysAndValues = tuple[mx.array, mx.array]
+TIMESTEP_CHANNELS = 256
+TIMESTEP_SCALE = 1000.0
+
+
+def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
+    """Rotary position embedding of x [batch, heads, length, head_dim]; halves are paired, not neighbours."""
+    first, second = mx.split(x, 2, axis=-1)
+    return x * cos + mx.concatenate([-second, first], axis=-1) * sin
+
+
+class MLXCrossAttentionCache:
+    """The encoder states' keys and values, a pair a layer: the same in every step of a run."""
+
+    def __init__(self) -> None:
+        self.pairs: list[KeysAndValues] | None = None
+
+
+class MLXAttention(nn.Module):
+    """Grouped-head attention with normalised queries and keys, over itself or over the encoder states."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, self.head_dim = config.hidden_size, config.head_dim
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.q_proj = nn.Linear(width, self.heads * self.head_dim, bias=config.attention_bias)
+        self.k_proj = nn.Linear(width, self.kv_heads * self.head_dim, bias=config.attention_bias)
+        self.v_proj = nn.Linear(width, self.kv_heads * self.head_dim, bias=config.attention_bias)
+        self.o_proj = nn.Linear(self.heads * self.head_dim, width, bias=config.attention_bias)
+        self.q_norm = nn.RMSNorm(self.head_dim, eps=config.rms_norm_eps)
+        self.k_norm = nn.RMSNorm(self.head_dim, eps=config.rms_norm_eps)
+
+    def queries(self, x: mx.array) -> mx.array:
+        """[batch, length, width] -> [batch, heads, length, head_dim]"""
+        split = self.q_proj(x).reshape(*x.shape[:2], self.heads, self.head_dim)
+        return self.q_norm(split).swapaxes(1, 2)
+
+    def keys_and_values(self, x: mx.array) -> KeysAndValues:
+        """[batch, length, width] -> keys and values, each [batch, kv_heads, length, head_dim]"""
+        keys = self.k_proj(x).reshape(*x.shape[:2], self.kv_heads, self.head_dim)
+        values = self.v_proj(x).reshape(*x.shape[:2], self.kv_heads, self.head_dim)
+        return self.k_norm(keys).swapaxes(1, 2), values.swapaxes(1, 2)
+
+    def attend(
+        self, queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | None = None
+    ) -> mx.array:
+        """Attention of the heads, projected back to [batch, length, width]."""
+        scale = 1.0 / math.sqrt(self.head_dim)
+        mixed = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
+        return self.o_proj(mixed.swapaxes(1, 2).flatten(2, 3))
+
+
+class MLXSwiGLUMLP(nn.Module):
+    """The feed-forward part of a layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class MLXTimestepEmbedding(nn.Module):
+    """t [batch] -> its embedding [batch, width] and the six modulation vectors [batch, 6, width]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(TIMESTEP_CHANNELS, width)
+        self.linear_2 = nn.Linear(width, width)
+        self.time_proj = nn.Linear(width, 6 * width)
+        self._frequencies = timestep_frequencies(TIMESTEP_CHANNELS)  # the underscore: not a weight
+
+    def __call__(self, t: mx.array) -> tuple[mx.array, mx.array]:
+        angles = (t * TIMESTEP_SCALE)[:, None] * self._frequencies
+        waves = mx.concatenate([mx.cos(angles), mx.sin(angles)], axis=-1)
+        embedding = self.linear_2(nn.silu(self.linear_1(waves)))
+        return embedding, self.time_proj(nn.silu(embedding)).reshape(t.shape[0], 6, -1)
+
+
+class MLXDiTLayer(nn.Module):
+    """Self-attention, cross-attention and feed-forward; the timestep modulates the first and the last."""
+
+    def __init__(self, config: ModelConfig, layer_type: str) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.rms_norm_eps
+        self.is_sliding = layer_type == "sliding_attention"
+        self.self_attn_norm = nn.RMSNorm(width, eps=eps)
+        self.self_attn = MLXAttention(config)
+        self.cross_attn_norm = nn.RMSNorm(width, eps=eps)
+        self.cross_attn = MLXAttention(config)
+        self.mlp_norm = nn.RMSNorm(width, eps=eps)
+        self.mlp = MLXSwiGLUMLP(config)
+        self.scale_shift_table = mx.zeros((1, 6, width))
+
+    def __call__(
+        self, x: mx.array, modulation: mx.array, rotary: KeysAndValues, mask: mx.array, encoder: KeysAndValues
+    ) -> mx.array:
+        """x [batch, length, width], modulation [batch, 6, width], rotary (cos, sin), encoder (keys, values)."""
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = mx.split(
+            self.scale_shift_table + modulation, 6, axis=1
+        )
+        h = self.self_attn_norm(x) * (1 + scale) + shift
+        queries = rotate(self.self_attn.queries(h), *rotary)
+        keys, values = self.self_attn.keys_and_values(h)
+        window = mask if self.is_sliding else None
+        x = x + gate * self.self_attn.attend(queries, rotate(keys, *rotary), values, window)
+
+        queries = self.cross_attn.queries(self.cross_attn_norm(x))
+        x = x + self.cross_attn.attend(queries, *encoder)
+
+        h = self.mlp_norm(x) * (1 + mlp_scale) + mlp_shift
+        return x + mlp_gate * self.mlp(h)
+
+
+class MLXDiTDecoder(nn.Module):
+    """The decoder; `from_config` makes one with random weights, `dit_convert` loads a checkpoint's."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, patch = config.hidden_size, config.patch_size
+        self.config = config
+        self.proj_in = nn.Conv1d(config.in_channels, width, patch, stride=patch)
+        self.time_embed = MLXTimestepEmbedding(width)
+        self.time_embed_r = MLXTimestepEmbedding(width)
+        self.condition_embedder = nn.Linear(config.encoder_hidden_size, width)
+        self.layers = [MLXDiTLayer(config, kind) for kind in config.layer_types[: config.num_hidden_layers]]
+        self.norm_out = nn.RMSNorm(width, eps=config.rms_norm_eps)
+        self.proj_out = nn.ConvTranspose1d(width, config.audio_acoustic_hidden_dim, patch, stride=patch)
+        self.scale_shift_table = mx.zeros((1, 2, width))
+        self._tables: tuple[int, KeysAndValues, mx.array] | None = None
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> "MLXDiTDecoder":
+        """A decoder of this shape whose weights are still to be loaded."""
+        return cls(config)
+
+    def _tables_for(self, length: int) -> tuple[KeysAndValues, mx.array]:
+        """Rotary tables and window mask; those of the last length are kept, a run has one length."""
+        if self._tables is None or self._tables[0] != length:
+            rotary = rotary_tables(length, self.config.head_dim, self.config.rope_theta)
+            self._tables = (length, rotary, sliding_window_mask(length, self.config.sliding_window))
+        return self._tables[1], self._tables[2]
+
+    def encoder_keys_and_values(self, encoder_hidden_states: mx.array) -> list[KeysAndValues]:
+        """Encoder states [batch, encoder length, encoder width] -> one pair for each layer."""
+        states = self.condition_embedder(encoder_hidden_states)
+        return [layer.cross_attn.keys_and_values(states) for layer in self.layers]
+
+    def _patches(self, context_latents: mx.array, hidden_states: mx.array) -> mx.array:
+        """[batch, frames, channels] of both -> [batch, patches, width]; an odd end is filled with zeros."""
+        frames = mx.concatenate([context_latents, hidden_states], axis=-1)
+        missing = -frames.shape[1] % self.config.patch_size
+        return self.proj_in(mx.pad(frames, [(0, 0), (0, missing), (0, 0)]))
+
+    def __call__(
+        self,
+        hidden_states: mx.array,
+        timestep: mx.array,
+        timestep_r: mx.array,
+        encoder_hidden_states: mx.array,
+        context_latents: mx.array,
+        cache: MLXCrossAttentionCache | None = None,
+        use_cache: bool = False,
+    ) -> tuple[mx.array, MLXCrossAttentionCache | None]:
+        """One decoder evaluation.
+
+        hidden_states: noisy latents [batch, frames, 64]; timestep, timestep_r: [batch], equal in inference;
+        encoder_hidden_states: [batch, encoder length, encoder width]; context_latents: [batch, frames, 128];
+        cache: kept and used where use_cache says so, for the same encoder states only.
+        Returns the velocity [batch, frames, 64] and the cache, all float32.
+        """
+        embedding, modulation = self.time_embed(timestep)
+        embedding_r, modulation_r = self.time_embed_r(timestep - timestep_r)
+
+        pairs = cache.pairs if cache is not None and use_cache else None
+        if pairs is None:
+            pairs = self.encoder_keys_and_values(encoder_hidden_states)
+        if cache is not None and use_cache:
+            cache.pairs = pairs
+
+        x = self._patches(context_latents, hidden_states)
+        rotary, mask = self._tables_for(x.shape[1])
+        for layer, encoder in zip(self.layers, pairs, strict=True):
+            x = layer(x, modulation + modulation_r, rotary, mask, encoder)
+
+        shift, scale = mx.split(self.scale_shift_table + (embedding + embedding_r)[:, None], 2, axis=1)
+        velocity = self.proj_out(self.norm_out(x) * (1 + scale) + shift)
+        return velocity[:, : hidden_states.shape[1]], cache
