@@ -107,7 +107,7 @@ def observe(
     generate: ModuleType,
 ) -> Observation:
     """Drive one case through the three sites, stubbing modules that turn out to be missing on the way."""
-    from patches.probe_host import build_host, class_with
+    from patches.probe_host import build_host, class_with, refuse_blame
 
     while True:
         host = build_host(class_with(execute, EXECUTE), class_with(diffusion, RUN), case.config)
@@ -116,6 +116,7 @@ def observe(
             _drive(host, case)
         except Exception as raised:
             error = raised
+        refuse_blame(host, error or host.model.swallowed)
         if not stub_missing(error or host.model.swallowed):
             break
     return Observation(

@@ -124,6 +124,22 @@ def _note_exceptions(host: Any) -> None:
     host._mlx_run_diffusion = noting
 
 
+def refuse_blame(host: Any, error: BaseException | None) -> None:
+    """CannotProbe where the stand-ins are what fails: the checkout reads something that they do not have.
+
+    A host without `config` lacks it on purpose.
+    """
+    if not isinstance(error, AttributeError) or error.name == "config":
+        return
+    for stand_in, shown in (
+        (host, "self"),
+        (host.model, "self.model"),
+        (host.mlx_decoder, "self.mlx_decoder"),
+    ):
+        if error.obj is stand_in:
+            raise CannotProbe(f"it reads {shown}.{error.name}, which only the whole application has")
+
+
 def class_with(module: ModuleType, method: str) -> type:
     """The class that defines `method` in a module of the checkout; CannotProbe if there is none."""
     for value in vars(module).values():

@@ -1,5 +1,6 @@
 """Checkouts and requests that cannot be run: one sentence, never a traceback, never a wait without end."""
 
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -52,6 +53,13 @@ def test_schedule_that_is_not_there_is_named() -> None:
         unpatched_schedule(ONE_CASE[0], ModuleType("acestep.g"))
 
 
+def test_part_of_the_application_that_no_stand_in_has_is_named(tmp_path: Path) -> None:
+    needy = PATCHED.edited(
+        "diffusion", ("        done = ", "        self.start_progress_bar()\n        done = ")
+    )
+    assert reason(needy, tmp_path) == "it reads self.start_progress_bar, which only the whole application has"
+
+
 def test_crash_is_told_with_its_last_words(tmp_path: Path) -> None:
     crash = "import os, sys\nprint('no such kernel', file=sys.stderr, flush=True)\nos.kill(os.getpid(), 11)\n"
     broken = PATCHED.edited("generate", ("TABLES = ", f"{crash}TABLES = "))
@@ -67,7 +75,9 @@ def test_loop_without_end_is_stopped_with_its_children(tmp_path: Path) -> None:
     """A child that outlives the probe would hold the pipes open, and the wait would last its minute."""
     loop = "import os, time\n_ = os.fork()\ntime.sleep(60)\n"
     broken = PATCHED.edited("generate", ("TABLES = ", f"{loop}TABLES = "))
+    started = time.monotonic()
     assert reason(broken, tmp_path, 3.0) == "its three files were still running after 3 s"
+    assert time.monotonic() - started < 30
 
 
 def test_missing_library_is_named_with_what_to_install() -> None:
