@@ -1,0 +1,209 @@
+"""Follows the asked-for steps and the model kind from E through D into G's loop, without running anything.
+
+E calls D's `_mlx_run_diffusion`, D calls G's `mlx_generate_diffusion`, whose loop runs over the schedule. One
+request is followed: 50 steps of a base model (or a list of custom timesteps), everything else left out.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from patches.evaluate import dotted
+from patches.interpret import Arguments, DoesNotFit, FunctionNode, Interpreter, TooMuchToFollow
+from patches.names import GENERATE, RUN
+from patches.source import Source
+from patches.values import Origin, Value, constant, something
+
+ASKED = 50
+_STEPS = constant(ASKED, Origin.STEPS)
+_CONFIG = ("config", "cfg")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of E: with a list of custom timesteps or without, of which kind of model."""
+
+    listed: bool = False
+    turbo: bool = False
+
+    @property
+    def timesteps(self) -> Value:
+        return something(Value(frozenset({Origin.CUSTOM})), true=True) if self.listed else constant(None)
+
+
+PLAIN, LISTED, TURBO = Request(), Request(listed=True), Request(turbo=True)
+
+
+@dataclass(frozen=True)
+class Honoured:
+    """What a base model's request gets: the asked-for number of steps; the asked-for timesteps as they are."""
+
+    steps: bool
+    timesteps: bool
+
+    def __bool__(self) -> bool:
+        return self.steps and self.timesteps
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`execute`, `diffusion` and `generate` tell whether each file does its own part, given that the others do."""
+
+    execute: bool
+    diffusion_steps: bool
+    diffusion_kind: bool
+    generate: Honoured
+    together: Honoured
+
+    @property
+    def diffusion(self) -> bool:
+        return self.diffusion_steps and self.diffusion_kind
+
+
+@dataclass(frozen=True)
+class Threesome:
+    """The three files as sources."""
+
+    execute: Source
+    diffusion: Source
+    generate: Source
+
+
+def judge(files: Threesome) -> Judgement:
+    """What reading the three files tells. Never raises: what cannot be followed counts as not honoured."""
+    asked = {request: _ask(files.execute, request) for request in (PLAIN, LISTED, TURBO)}
+    execute = _passes_steps(asked[PLAIN])
+    forwarded = {
+        request: _forward(files.diffusion, found if execute else _with(found, request, {"infer_steps": _STEPS}), request)
+        for request, found in asked.items()
+    }
+    steps = _passes_steps(forwarded[PLAIN])
+    kind = _tells_the_kind(forwarded[PLAIN], forwarded[TURBO])
+
+    def generated(**further: Value) -> Honoured:
+        plain, listed = (_with(forwarded[request], request, further) for request in (PLAIN, LISTED))
+        return _loops(files.generate, plain, listed)
+
+    missing_steps = {} if steps else {"infer_steps": _STEPS}
+    generate = generated(**missing_steps, **({} if kind else {"is_turbo": constant(False)}))
+    if not kind and generated(**missing_steps):  # a schedule that is right for base models without being told
+        kind, generate = True, Honoured(True, True)
+    really = (_forward(files.diffusion, asked[request], request) for request in (PLAIN, LISTED))
+    return Judgement(execute, steps, kind, generate, _loops(files.generate, *really))
+
+
+def _ask(source: Source, request: Request) -> Arguments | None:
+    """What E hands to D; None if there is no call to be seen."""
+    for function in _functions(source):
+        if any(_is_call_of(node, RUN) for node in ast.walk(function)):
+            run = Interpreter(source.tree, RUN, lambda node: _asked_for(node, request))
+            names = {a.arg for a in [*function.args.args, *function.args.kwonlyargs]}
+            given = {"infer_steps": _STEPS, "timesteps": request.timesteps}
+            return _seen(run, function, Arguments((), {k: v for k, v in given.items() if k in names}))
+    return None
+
+
+def _forward(source: Source, asked: Arguments | None, request: Request) -> Arguments | None:
+    """What D hands to G when it is called with `asked`; None if that call does not fit, or G is not called."""
+    function = next((f for f in _functions(source) if f.name == RUN), None)
+    if function is None or asked is None:
+        return None
+    run = Interpreter(source.tree, GENERATE, lambda node: _host(node, request))
+    return _seen(run, function, replace(asked, positional=(Value(none=False), *asked.positional)))
+
+
+def _loops(source: Source, plain: Arguments | None, listed: Arguments | None) -> Honoured:
+    """Whether G's loop runs over what was asked for, in both requests."""
+    return Honoured(_loop_is_of(source, plain, Origin.STEPS), _loop_is_of(source, listed, Origin.CUSTOM))
+
+
+def _loop_is_of(source: Source, arguments: Arguments | None, origin: Origin) -> bool:
+    function = next((f for f in _functions(source) if f.name == GENERATE), None)
+    if function is None or arguments is None:
+        return False
+    run = Interpreter(source.tree)
+    _seen(run, function, arguments)
+    if not run.loops:
+        return False
+    return origin in run.loops[-1].origins and not run.loops[-1].origins & {Origin.TABLE, Origin.CUT}
+
+
+def _seen(run: Interpreter, function: FunctionNode, arguments: Arguments) -> Arguments | None:
+    try:
+        run.follow(function, run.bind(function, arguments.positional, arguments.keywords))
+    except (DoesNotFit, TooMuchToFollow, RecursionError):
+        run.loops.clear()
+        return None
+    return run.seen[0] if len(run.seen) else None
+
+
+def _asked_for(node: ast.expr, request: Request) -> Value | None:
+    """The request as E sees it: kwargs.get("infer_steps", ...), kwargs["timesteps"] and the like."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value=str() as key), *_]):
+            pass
+        case ast.Subscript(slice=ast.Constant(value=str() as key), ctx=ast.Load()):
+            pass
+        case _:
+            return _host(node, request)
+    return {"infer_steps": _STEPS, "timesteps": request.timesteps}.get(key) or _host(node, request)
+
+
+def _host(node: ast.expr, request: Request) -> Value | None:
+    """The host as D sees it: it has a config, and the config says of which kind the model is."""
+    match node:
+        case ast.Attribute(value=held, attr="is_turbo") if _is_config(held):
+            return constant(request.turbo)
+        case ast.Call(func=ast.Name(id="getattr"), args=[held, ast.Constant(value="is_turbo"), *_]):
+            return constant(request.turbo) if _is_config(held) else None
+        case ast.Call(func=ast.Attribute(value=held, attr="get"), args=[ast.Constant(value="is_turbo"), *_]):
+            return constant(request.turbo) if _is_config(held) else None
+        case ast.Subscript(value=held, slice=ast.Constant(value="is_turbo")) if _is_config(held):
+            return constant(request.turbo)
+        case ast.Call(func=ast.Attribute(attr="is_turbo_model"), args=[]):
+            return constant(request.turbo)
+        case ast.Call(func=ast.Name(id="hasattr"), args=[held, ast.Constant(value="is_turbo")]):
+            return constant(True) if _is_config(held) else None
+        case ast.Call(func=ast.Name(id="hasattr"), args=[_, ast.Constant(value="config")]):
+            return constant(True)
+        case ast.Attribute() | ast.Call() if _is_config(node):
+            return Value(true=True, none=False)
+    return None
+
+
+def _is_config(node: ast.expr) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str() as name), *_]):
+            return name in _CONFIG
+        case ast.NamedExpr(value=value):
+            return _is_config(value)
+    return dotted(node).rpartition(".")[2] in _CONFIG
+
+
+def _tells_the_kind(base: Arguments | None, turbo: Arguments | None) -> bool:
+    """Whether some argument is a bool that says of which kind the model is (either way round)."""
+    if base is None or turbo is None:
+        return False
+    pairs = [*zip(base.positional, turbo.positional)]
+    pairs += [(value, turbo.keywords[name]) for name, value in base.keywords.items() if name in turbo.keywords]
+    return any((one.known, other.known) in ((True, False), (False, True)) for one, other in pairs)
+
+
+def _passes_steps(arguments: Arguments | None) -> bool:
+    return arguments is not None and _STEPS in (*arguments.positional, *arguments.keywords.values())
+
+
+def _with(arguments: Arguments | None, request: Request, further: Mapping[str, Value]) -> Arguments:
+    arguments = arguments or Arguments((), {"timesteps": request.timesteps})
+    return Arguments(arguments.positional, {**arguments.keywords, **further})
+
+
+def _functions(source: Source) -> list[FunctionNode]:
+    return [n for n in ast.walk(source.tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def _is_call_of(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name
+

@@ -1,0 +1,25 @@
+"""The unified diff of planned changes, as bytes that `git apply` takes in the checkout, CRLF or not."""
+
+import difflib
+from collections.abc import Iterable
+
+_NO_NEWLINE = b"\n\\ No newline at end of file\n"
+
+
+def unified_diff(name: str, before: bytes, after: bytes) -> bytes:
+    """The diff of one file called `name` (relative to the checkout's root); empty if nothing changes."""
+    if before == after:
+        return b""
+    path = name.encode()
+    lines = difflib.diff_bytes(
+        difflib.unified_diff, _lines(before), _lines(after), b"a/" + path, b"b/" + path, lineterm=b"\n"
+    )
+    body = b"".join(line if line.endswith(b"\n") else line + _NO_NEWLINE for line in lines)
+    return b"diff --git a/" + path + b" b/" + path + b"\n" + body
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Split at LF alone: a CR stays part of its line, as git sees it."""
+    parts: Iterable[bytes] = data.split(b"\n")
+    *whole, rest = parts
+    return [line + b"\n" for line in whole] + ([rest] if rest else [])
