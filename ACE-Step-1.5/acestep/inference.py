@@ -77,7 +77,8 @@ class GenerationResult:
     """What came of a request.
 
     audios: a dict for each stem with `tensor` (float32 [2, samples]), `sample_rate`, `seed`, `path` (None where
-    nothing was saved), `peak` and `rms` before any gain, `gain` applied since. extra_outputs: `time_costs` (keys
+    nothing was saved), `peak`, `rms` and the share of
+    `clipped` samples before any gain, the `gain` applied since. extra_outputs: `time_costs` (keys
     prefixed dit_), `timesteps`, `context_audio`, and the tensors that both backends can be compared on: `noise`,
     `context_latents`, `encoder_hidden_states`, `encoder_attention_mask`, `null_condition_emb`, `target_latents`.
     """
@@ -126,12 +127,15 @@ def _check_number(
     high: float = math.inf,
     above: bool = False,
 ) -> None:
-    kind = "a whole number" if whole else "a number"
-    limits = [f"above {low:g}" if above else f"at least {low:g}"] if low > -math.inf else []
-    limits += [f"at most {high:g}"] if high < math.inf else []
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high or (above and value == low):
-        raise RequestError(f"{name} is {value!r}, expected {' '.join([kind, ' and '.join(limits)]).strip()}")
+    if is_number and math.isfinite(value) and low <= value <= high and not (above and value == low):
+        return
+    expected = "a whole number" if whole else "a number"
+    if high < math.inf:
+        expected += f" from {low:g} to {high:g}"
+    elif low > -math.inf:
+        expected += f" above {low:g}" if above else f" of at least {low:g}"
+    raise RequestError(f"{name} is {value!r}, expected {expected}")
 
 
 def _check_unsupported(params: GenerationParams) -> None:
@@ -240,6 +244,7 @@ def generate_music(
             "path": None,
             "peak": levels.peak,
             "rms": levels.rms,
+            "clipped": levels.clipped,
             "gain": gain / max(1.0, levels.peak),
             "params": asdict(params),
         }

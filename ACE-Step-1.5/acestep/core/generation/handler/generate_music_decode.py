@@ -11,10 +11,11 @@ from acestep.errors import BackendError
 
 @dataclass(frozen=True)
 class Levels:
-    """Peak and root mean square of a stem as the VAE gave it, in full scale, before any gain."""
+    """A stem as the VAE gave it, before any gain: peak and root mean square in full scale, share of samples over it."""
 
     peak: float
     rms: float
+    clipped: float
 
 
 def levels_of(audio: torch.Tensor) -> Levels:
@@ -24,7 +25,11 @@ def levels_of(audio: torch.Tensor) -> Levels:
             "the stem holds NaN or infinite samples; the weights or their precision do not serve: "
             "try the checkpoint in float32"
         )
-    return Levels(peak=audio.abs().max().item(), rms=audio.square().mean().sqrt().item())
+    return Levels(
+        peak=audio.abs().max().item(),
+        rms=audio.square().mean().sqrt().item(),
+        clipped=(audio.abs() > 1.0).float().mean().item(),
+    )
 
 
 class GenerateMusicDecodeMixin:

@@ -1,0 +1,1 @@
+"""What the smoke run is made of: the request, the run in a process of its own, the comparison, the report."""

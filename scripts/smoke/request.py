@@ -1,0 +1,62 @@
+"""What is asked of a run, checked before anything heavy is imported."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from acestep.core.generation.handler.task_utils import check_track
+from acestep.errors import RequestError
+from acestep.inference import GenerationConfig, GenerationParams, check_request, resolve_seeds
+
+BACKENDS = ("mlx", "torch")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One smoke run.
+
+    `checkpoint` is a DiT folder in upstream's layout, its VAE and text encoder beside it; None: a tiny random
+    checkpoint is written for the run.
+    """
+
+    context: Path
+    checkpoint: Path | None
+    track: str
+    steps: int
+    guidance_scale: float
+    shift: float
+    seed: int
+    backend: str
+    device: str
+
+    def check(self) -> None:
+        """RequestError, in one sentence, for the first thing that is wrong."""
+        if self.backend not in BACKENDS:
+            raise RequestError(f"backend is {self.backend!r}, expected {' or '.join(BACKENDS)}")
+        check_track(self.track)
+        config = GenerationConfig(**self.config_fields())
+        params = GenerationParams(**self.params_fields())
+        check_request(params, config)
+        resolve_seeds(params, config)
+
+    def params_fields(self) -> dict[str, Any]:
+        """GenerationParams but for the instruction, which the handler words."""
+        return {
+            "task_type": "lego",
+            "src_audio": str(self.context),
+            "inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "shift": self.shift,
+            "thinking": False,
+            "use_cot_metas": False,
+            "use_cot_caption": False,
+            "use_cot_language": False,
+        }
+
+    def config_fields(self) -> dict[str, Any]:
+        """GenerationConfig for one stem."""
+        return {"batch_size": 1, "use_random_seed": False, "seeds": [self.seed], "audio_format": "wav32"}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
