@@ -33,6 +33,11 @@ VAE_FOLDER = "vae"
 TEXT_ENCODER_FOLDER = "Qwen3-Embedding-0.6B"
 
 
+def _first_line(error: Exception) -> str:
+    """What a library says of a file, without the lines of advice below it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def _read_part(folder: Path, prefixes: tuple[str, ...]) -> dict[str, torch.Tensor]:
     """The tensors of one part of a DiT folder, by diffusers' names, float32."""
     tensors: dict[str, torch.Tensor] = {}
@@ -122,9 +127,14 @@ def load_silence_latent(folder: Path, config: ModelConfig) -> torch.Tensor:
         silence = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; is the checkpoint copied whole?") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read ({first_line}); copy the checkpoint again") from None
+    except pickle.UnpicklingError:  # PyTorch's text would recommend to run what is in the file
+        raise CheckpointError(
+            f"{path} holds something else than a tensor; copy the checkpoint again"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({_first_line(error)}); copy the checkpoint again"
+        ) from None
     channels, frames = config.timbre_hidden_dim, config.timbre_fix_frame
     shape = tuple(silence.shape) if isinstance(silence, torch.Tensor) else type(silence).__name__
     if not isinstance(shape, tuple) or len(shape) != 3 or shape[:2] != (1, channels) or shape[2] < frames:
@@ -136,9 +146,9 @@ def load_silence_latent(folder: Path, config: ModelConfig) -> torch.Tensor:
 
 def _load_pretrained(cls: Any, folder: Path) -> Any:
     """A library's own loader, made strict: what it would only warn of is an error here."""
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder / 'config.json'} is missing; is the checkpoint copied whole?")
     read_json(folder / "config.json")
+    for path in sorted(folder.glob("*.safetensors")):
+        read_tensors(path, prefixes=())  # reads none; a file cut short is named, which the libraries do not
     try:
         module, info = cls.from_pretrained(
             folder,
@@ -148,9 +158,8 @@ def _load_pretrained(cls: Any, folder: Path) -> Any:
             torch_dtype=torch.float32,
         )
     except Exception as error:  # both libraries raise a dozen types for a folder that is not theirs
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{folder} cannot be loaded ({first_line}); copy the checkpoint again"
+            f"{folder} cannot be loaded ({_first_line(error)}); copy the checkpoint again"
         ) from None
     wrong = {kind: info.get(f"{kind}_keys") or () for kind in ("missing", "unexpected", "mismatched")}
     if any(wrong.values()):
@@ -186,10 +195,12 @@ def load_text_encoder(folder: Path, config: ModelConfig) -> tuple[Qwen3Model, Pr
             f"{folder} is {encoder.config.hidden_size} wide, the DiT's config.json asks for text_hidden_dim "
             f"{config.text_hidden_dim}; give the text encoder of the same checkpoint"
         )
-    if not (folder / "tokenizer.json").is_file():
-        raise CheckpointError(f"{folder / 'tokenizer.json'} is missing; is the checkpoint copied whole?")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        read_json(folder / name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # as above: many types, one meaning
-        raise CheckpointError(f"{folder}: its tokenizer cannot be loaded ({error}); copy it again") from None
+        raise CheckpointError(
+            f"{folder}: its tokenizer cannot be loaded ({_first_line(error)}); copy the checkpoint again"
+        ) from None
     return encoder, tokenizer
