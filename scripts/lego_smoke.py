@@ -57,11 +57,19 @@ def smoke(
     ] = None,
     backend: Annotated[str, typer.Option(help=f"Where the decoder runs: {' or '.join(BACKENDS)}.")] = "mlx",
     device: Annotated[str, typer.Option(help="For PyTorch's parts: auto, cpu, mps or cuda.")] = "auto",
+    before: Annotated[
+        bool | None,
+        typer.Option(
+            help="Also run the fork without the patches.", show_default="on the tiny checkpoint, on mlx"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The folder for stem, mix and report.")] = Path("out/lego_smoke"),
 ) -> int:
     """Generates one LEGO stem and shows that the asked-for number of steps was run, as PyTorch runs it."""
     request = Request(context, checkpoint, track, steps, guidance_scale, shift, seed, backend, device)
-    return run_smoke(FORK, request, out, Console())
+    if before is None:
+        before = checkpoint is None and backend == "mlx"
+    return run_smoke(FORK, request, out, Console(), before)
 
 
 def main() -> int:

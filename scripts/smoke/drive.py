@@ -3,8 +3,8 @@
 usage: python drive.py ROOT ORDER FOLDER
 
 ROOT holds the `acestep` package to run, ORDER is JSON that `smoke.run` makes. FOLDER receives run.json (written
-last: where it is missing, the run died), tensors.safetensors and the stem. Decoder evaluations are counted at the decoder: neither the progress
-bar nor anything that the run says of itself is believed.
+last: where it is missing, the run died), tensors.safetensors and the stem. Decoder evaluations are counted at the
+decoder: neither the progress bar nor anything that the run says of itself is believed.
 """
 
 import json

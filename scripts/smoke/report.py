@@ -51,13 +51,19 @@ def machine() -> dict[str, Any]:
 
 
 def report_json(
-    request: Request, run: Run, distances: Distances, checks: list[Check], mix_gain: float, **more: Any
+    request: Request,
+    run: Run,
+    distances: Distances,
+    checks: list[Check],
+    mix_gain: float,
+    evaluated: Mapping[str, int],
 ) -> dict[str, Any]:
-    """All that was asked, seen and judged."""
+    """All that was asked, seen and judged; `evaluated` counts every tree that was run, the judged one last."""
     return {
         "ok": all(check.holds for check in checks),
         "asked": run.asked,
         "evaluated": run.evaluated,
+        "evaluated_by_tree": dict(evaluated),
         "timesteps": run.timesteps,
         "schedule_distance": distances.schedule,
         "latents_distance": distances.latents,
@@ -71,7 +77,6 @@ def report_json(
         "request": request.to_json(),
         "device": run.device,
         "machine": machine(),
-        **more,
     }
 
 
@@ -83,7 +88,7 @@ def write_json(value: Mapping[str, Any], path: Path) -> None:
 
 def print_table(console: Console, rows: list[tuple[str, Run, Distances]]) -> None:
     """One row a run."""
-    table = Table(box=None, pad_edge=False, caption="distances are to PyTorch's run at the asked-for steps")
+    table = Table(box=None, pad_edge=False, caption="distances: to PyTorch at the asked-for steps")
     table.add_column("", no_wrap=True)
     for title in ("asked", "evaluated", "schedule", "latents", "s/step"):
         table.add_column(title, justify="right", no_wrap=True)

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +11,9 @@ from rich.console import Console
 
 from acestep.core.generation.handler.io_audio import IoAudioMixin
 from acestep.errors import BackendError, RequestError
+from smoke.before import reverted_copy
 from smoke.request import Request
-from smoke.run import finish, start
+from smoke.run import Run, finish, start
 
 
 @contextmanager
@@ -33,8 +34,11 @@ def workspace(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_smoke(fork: Path, request: Request, out: Path, console: Console) -> int:
-    """Runs, compares, judges, prints and writes; returns the exit status, 0 or 1. AceStepError where it cannot."""
+def run_smoke(fork: Path, request: Request, out: Path, console: Console, before: bool) -> int:
+    """Runs, compares, judges, prints and writes; returns the exit status, 0 or 1. AceStepError where it cannot.
+
+    before: the same request is also run on a copy of the fork without the three patches, for the eye alone.
+    """
     request.check()
     weights = request.checkpoint.name if request.checkpoint else "tiny random weights (noise, not music)"
     console.print(
@@ -45,30 +49,30 @@ def run_smoke(fork: Path, request: Request, out: Path, console: Console) -> int:
     )
     with workspace(out) as scratch:
         audio = IoAudioMixin().process_target_audio(request.context)
-        (scratch / "run").mkdir()
-        (scratch / "results").mkdir()
         if request.checkpoint is None:
             request = replace(request, checkpoint=write_tiny(scratch / "tiny"))
-        process = start(fork, request, scratch / "run")
-        try:
-            from smoke.compare import distances_to_pytorch  # imports for seconds, meanwhile the run starts
-            from smoke.judge import judge
-            from smoke.report import print_table, report_json, write_audio, write_json
+        trees = {"after: this fork": fork}
+        if before:
+            trees = {"before: patches reverted": reverted_copy(fork, scratch / "reverted")} | trees
+        runs = run_all(trees, request, scratch)
 
-            run = finish(process, request, scratch / "run")
-        finally:
-            process.kill()
-        (distances,) = distances_to_pytorch(request, [run])
-        checks = judge(run, distances)
-        mix_gain = write_audio(run, audio.T.numpy(), scratch / "results")
-        write_json(
-            report_json(request, run, distances, checks, mix_gain), scratch / "results" / "report.json"
-        )
+        from smoke.compare import distances_to_pytorch  # imports for seconds; by now it is sure to be needed
+        from smoke.judge import judge
+        from smoke.report import print_table, report_json, write_audio, write_json
+
+        distances = distances_to_pytorch(request, list(runs.values()))
+        (*_, run), (*_, distance) = runs.values(), distances
+        checks = judge(run, distance)
+        results = scratch / "results"
+        results.mkdir()
+        mix_gain = write_audio(run, audio.T.numpy(), results)
+        evaluated = {name: seen.evaluated for name, seen in runs.items()}
+        write_json(report_json(request, run, distance, checks, mix_gain, evaluated), results / "report.json")
         out.mkdir(exist_ok=True)
-        for path in (scratch / "results").iterdir():
+        for path in results.iterdir():
             path.replace(out / path.name)
 
-    print_table(console, [(f"{request.backend} on {run.device}", run, distances)])
+    print_table(console, list(zip(runs, runs.values(), distances, strict=True)))
     for check in checks:
         if not check.holds:
             console.print(f"[bold red]{check.name}[/]: {check.sentence}", highlight=False, soft_wrap=True)
@@ -80,6 +84,20 @@ def run_smoke(fork: Path, request: Request, out: Path, console: Console) -> int:
         soft_wrap=True,
     )
     return 0 if good else 1
+
+
+def run_all(trees: Mapping[str, Path], request: Request, scratch: Path) -> dict[str, Run]:
+    """One run of each tree, one after the other; what the last one shows on its way goes to the terminal."""
+    runs = {}
+    for i, (name, root) in enumerate(trees.items(), start=1):
+        folder = scratch / f"run{i}"
+        folder.mkdir()
+        process = start(root, request, folder, quiet=i < len(trees))
+        try:
+            runs[name] = finish(process, request, folder)
+        finally:
+            process.kill()
+    return runs
 
 
 def write_tiny(folder: Path) -> Path:

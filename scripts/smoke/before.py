@@ -1,0 +1,20 @@
+"""The fork as it would be without the three patches: a scratch copy of it, reverted by the patch kit."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from acestep.errors import BackendError
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+def reverted_copy(fork: Path, folder: Path) -> Path:
+    """Copies the fork's package into `folder` and takes the three patches out of it; returns `folder`."""
+    shutil.copytree(fork / "acestep", folder / "acestep", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "patches", "revert", str(folder)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BackendError(f"the patches cannot be reverted in a copy of {fork.name}: {done.stderr.strip()}")
+    return folder
