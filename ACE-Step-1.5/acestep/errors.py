@@ -19,3 +19,7 @@ class CheckpointError(AceStepError):
 
 class BackendError(AceStepError):
     """The chosen backend is not there or failed in the middle of a run; nothing else was run instead."""
+
+
+class OutputError(AceStepError):
+    """The stems cannot be written where they were asked for."""

@@ -6,6 +6,7 @@ upstream's would hurt LEGO, it differs, and the fork's README lists it.
 
 import math
 import random
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -17,10 +18,11 @@ import soundfile
 
 from acestep.constants import MAX_BATCH_SIZE, MAX_INFERENCE_STEPS
 from acestep.core.generation.handler.task_utils import check_task
-from acestep.errors import AceStepError, RequestError
+from acestep.errors import AceStepError, OutputError, RequestError
 
 AUDIO_FORMATS = {"wav": ("wav", "PCM_16"), "wav32": ("wav", "FLOAT"), "flac": ("flac", "PCM_24")}
 MAX_SEED = 2**32 - 1
+TEXTS = ("instruction", "caption", "lyrics", "vocal_language", "keyscale", "timesignature")
 
 
 @dataclass
@@ -107,6 +109,8 @@ def check_request(params: GenerationParams, config: GenerationConfig) -> None:
     _check_number("cfg_interval_end", params.cfg_interval_end, low=params.cfg_interval_start, high=1.0)
     _check_number("repainting_start", params.repainting_start, low=0.0)
     _check_number("repainting_end", params.repainting_end)
+    _check_timesteps(params.timesteps)
+    _check_number("normalization_db", params.normalization_db, low=-60, high=0)
     _check_number("batch_size", config.batch_size, whole=True, low=1, high=MAX_BATCH_SIZE)
     if params.bpm is not None:
         _check_number("bpm", params.bpm, whole=True, low=30, high=300)
@@ -114,8 +118,13 @@ def check_request(params: GenerationParams, config: GenerationConfig) -> None:
         raise RequestError(
             f"audio_format is {config.audio_format!r}, expected one of {', '.join(AUDIO_FORMATS)}"
         )
-    if params.src_audio is None:
-        raise RequestError("src_audio is None; LEGO fits a stem to a context audio: give its path")
+    for name in TEXTS:
+        if not isinstance(getattr(params, name), str):
+            raise RequestError(f"{name} is {getattr(params, name)!r}, expected a text; '' is none")
+    if not isinstance(params.src_audio, (str, Path)):
+        raise RequestError(
+            f"src_audio is {params.src_audio!r}; LEGO fits a stem to a context audio: give its path"
+        )
 
 
 def _check_number(
@@ -128,14 +137,30 @@ def _check_number(
     above: bool = False,
 ) -> None:
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if is_number and math.isfinite(value) and low <= value <= high and not (above and value == low):
+    is_finite = is_number and abs(value) <= sys.float_info.max  # math.isfinite raises for 10**400
+    if is_finite and low <= value <= high and not (above and value == low):
         return
     expected = "a whole number" if whole else "a number"
     if high < math.inf:
-        expected += f" from {low:g} to {high:g}"
+        expected += f" from {low:.10g} to {high:.10g}"
     elif low > -math.inf:
         expected += f" above {low:g}" if above else f" of at least {low:g}"
     raise RequestError(f"{name} is {value!r}, expected {expected}")
+
+
+def _check_timesteps(timesteps: Any) -> None:
+    if timesteps is None:
+        return
+    are_numbers = isinstance(timesteps, (list, tuple)) and all(isinstance(t, (int, float)) for t in timesteps)
+    values = list(timesteps) if are_numbers else []
+    while values and values[-1] == 0:
+        values.pop()
+    falls = all(a >= b for a, b in zip([1.0, *values], [*values, 0.0], strict=True))
+    if not values or not falls or len(values) > MAX_INFERENCE_STEPS:
+        raise RequestError(
+            f"timesteps is {timesteps!r}, expected 1 to {MAX_INFERENCE_STEPS} numbers that fall from at most 1 to "
+            f"above 0; zeros at the end are left out"
+        )
 
 
 def _check_unsupported(params: GenerationParams) -> None:
@@ -155,11 +180,14 @@ def resolve_seeds(params: GenerationParams, config: GenerationConfig) -> list[in
         return [random.randint(0, MAX_SEED) for _ in range(config.batch_size)]
     seeds = config.seeds
     if seeds is None:
+        _check_number("seed", params.seed, whole=True, low=-1, high=MAX_SEED)
         if params.seed < 0:
             raise RequestError(
                 "use_random_seed is False and there is no seed; give config.seeds or params.seed"
             )
         seeds = [params.seed + i for i in range(config.batch_size)]
+    if not isinstance(seeds, list):
+        raise RequestError(f"seeds is {seeds!r}, expected a list of whole numbers")
     if len(seeds) != config.batch_size:
         raise RequestError(
             f"{len(seeds)} seeds were given for a batch of {config.batch_size}; give one for each"
@@ -179,15 +207,53 @@ def normalization_gain(params: GenerationParams, peak: float) -> float:
 def save_audio(samples: np.ndarray, rate: int, folder: Path, name: str, audio_format: str) -> Path:
     """Writes [channels, samples] whole or not at all: under another name first, then moved into place."""
     extension, subtype = AUDIO_FORMATS[audio_format]
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.{extension}"
     unfinished = folder / f".{name}.{uuid.uuid4().hex}.part"
     try:
-        soundfile.write(unfinished, samples.T, rate, subtype=subtype, format=extension.upper())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            soundfile.write(unfinished, samples.T, rate, subtype=subtype, format=extension.upper())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except (OSError, soundfile.SoundFileError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(
+            f"the stem cannot be written below {folder} ({reason}); give a folder that can be written to"
+        ) from None
     return path
+
+
+def _finish_stems(
+    outputs: dict[str, Any],
+    seeds: list[int],
+    params: GenerationParams,
+    config: GenerationConfig,
+    save_dir: str | Path | None,
+) -> list[dict[str, Any]]:
+    """Normalises and saves; `GenerationResult` says what a stem's dict holds."""
+    stems = []
+    for audio, levels, seed in zip(outputs["audios"], outputs["levels"], seeds, strict=True):
+        key, rate = uuid.uuid4().hex, outputs["sample_rate"]
+        gain = normalization_gain(params, audio.abs().max().item())
+        tensor, path = audio * gain, None
+        if save_dir is not None:
+            path = str(save_audio(tensor.numpy(), rate, Path(save_dir), key, config.audio_format))
+        stems.append(
+            {
+                "key": key,
+                "tensor": tensor,
+                "sample_rate": rate,
+                "seed": seed,
+                "path": path,
+                "peak": levels.peak,
+                "rms": levels.rms,
+                "clipped": levels.clipped,
+                "gain": gain / max(1.0, levels.peak),
+                "params": asdict(params),
+            }
+        )
+    return stems
 
 
 def generate_music(
@@ -230,30 +296,10 @@ def generate_music(
             infer_method=params.infer_method,
             timesteps=params.timesteps,
         )
+        audios = _finish_stems(outputs, seeds, params, config, save_dir)
     except AceStepError as error:
         return GenerationResult(success=False, error=str(error), status_message=str(error), exception=error)
 
-    audios = []
-    for audio, levels, seed in zip(outputs["audios"], outputs["levels"], seeds, strict=True):
-        gain = normalization_gain(params, audio.abs().max().item())
-        stem = {
-            "key": uuid.uuid4().hex,
-            "tensor": audio * gain,
-            "sample_rate": outputs["sample_rate"],
-            "seed": seed,
-            "path": None,
-            "peak": levels.peak,
-            "rms": levels.rms,
-            "clipped": levels.clipped,
-            "gain": gain / max(1.0, levels.peak),
-            "params": asdict(params),
-        }
-        if save_dir is not None:
-            samples = stem["tensor"].numpy()
-            stem["path"] = str(
-                save_audio(samples, stem["sample_rate"], Path(save_dir), stem["key"], config.audio_format)
-            )
-        audios.append(stem)
     tell(1.0, desc="Done")
     kept = {key: value for key, value in outputs.items() if key not in ("audios", "levels", "sample_rate")}
     kept["time_costs"] = {f"dit_{key}": value for key, value in outputs["time_costs"].items()}

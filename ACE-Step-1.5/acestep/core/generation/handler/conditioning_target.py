@@ -18,16 +18,19 @@ class ConditioningTargetMixin:
     dtype: torch.dtype
 
     @torch.inference_mode()
-    def _encode_audio_to_latents(self, audio: torch.Tensor, seed: int) -> torch.Tensor:
-        """[2, samples] -> source latents [frames, 64], at least 128 frames, filled up with the latents of silence.
+    def _encode_audio_to_latents(self, audio: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+        """[2, samples] -> source latents [batch, frames, 64], at least 128 frames, filled up with those of silence.
 
-        The VAE gives a distribution; it is sampled with the run's seed, so that a run can be repeated.
+        The VAE gives a distribution; it is sampled with each item's seed, so that a run can be repeated, alone or
+        in a batch.
         """
         padded = torch.nn.functional.pad(audio, (0, -audio.shape[-1] % SAMPLES_PER_FRAME))
         posterior = self.vae.encode(padded[None].to(self.device, self.vae.dtype)).latent_dist
-        latents = posterior.sample(torch.Generator().manual_seed(seed))[0].T.to(self.dtype)
-        missing = max(0, MIN_LATENT_FRAMES - latents.shape[0])
-        return torch.cat([latents, self.model.silence_latent[0, :missing].to(latents)])
+        samples = [posterior.sample(torch.Generator().manual_seed(seed)) for seed in seeds]
+        latents = torch.cat(samples).transpose(1, 2).to(self.dtype)
+        missing = max(0, MIN_LATENT_FRAMES - latents.shape[1])
+        silence = self.model.silence_latent[:, :missing].to(latents).expand(len(seeds), -1, -1)
+        return torch.cat([latents, silence], dim=1)
 
     def _build_chunk_mask(self, frames: int, channels: int, start: float, end: float) -> torch.Tensor:
         """[frames, channels] of 1 from `start` to `end` seconds, where the stem is generated; end <= 0: to the end."""

@@ -45,14 +45,14 @@ class ServiceGenerateMixin:
         """
         batch, seconds = len(seeds), audio.shape[-1] / SAMPLE_RATE
         check_range(repainting_start, repainting_end, seconds)
-        source = self._encode_audio_to_latents(audio, seeds[0])
-        mask = self._build_chunk_mask(*source.shape, repainting_start, repainting_end)
+        source = self._encode_audio_to_latents(audio, seeds)
+        mask = self._build_chunk_mask(*source.shape[1:], repainting_start, repainting_end)
         silence = self.model.silence_latent[:, : self.config.timbre_fix_frame]
         payload = self._prepare_text_conditioning_inputs(
             batch, instruction, caption, lyrics, vocal_language, bpm, keyscale, timesignature, seconds
         )
         payload |= {
-            "src_latents": source.expand(batch, -1, -1).contiguous(),
+            "src_latents": source,
             "chunk_mask": mask.expand(batch, -1, -1).contiguous(),
             # LEGO is given no reference audio: the timbre encoder hears silence.
             "refer_audio_acoustic_hidden_states_packed": silence.expand(batch, -1, -1).contiguous(),
