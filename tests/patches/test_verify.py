@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from patches.verify import CaseResult, VerifyReport, render_report, verify_checkout
 from tests.patches.mini_checkout import (
     BEFORE,
@@ -44,7 +46,10 @@ def test_upstream_fix_honours_steps_but_not_custom_timesteps(tmp_path: Path) -> 
     assert list(bad_rows(report)) == ["base, 40 custom timesteps"]
 
 
-def test_patched_checkout_honours_everything_and_is_left_as_it_was(tmp_path: Path) -> None:
+def test_patched_checkout_honours_everything_and_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     PATCHED.write(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     report = verify_checkout(tmp_path, steps=(1, 27, 50), shift=2.5)
@@ -114,7 +119,10 @@ AWKWARD_EXECUTE = edit(
         "import os\n\nimport gradio_nowhere.themes\nimport torch\nfrom sound_nowhere import play\n",
     ),
     ("shift, timesteps\n    ):", "shift, timesteps, task_type: str, reverence: float\n    ):"),
-    ("        built = {", "        print('{}')\n        os.system('echo past python')\n        built = {"),
+    (
+        "        built = {",
+        "        print('{}')\n        os.system('echo past python | tee log')\n        built = {",
+    ),
     ("audio_cover_strength\n    ):", "audio_cover_strength, guidance_mode, *, more_of_it: int\n    ):"),
     ("        with torch.inf", "        payload['stems'], range(more_of_it), play()\n        with torch.inf"),
 )
@@ -145,15 +153,25 @@ AWKWARD_GENERATE = edit(
 )
 
 
-def test_awkward_fork_is_run_as_it_is(tmp_path: Path) -> None:
+def test_awkward_fork_is_run_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Early path, missing libraries (at the top, in a call, guarded), further required parameters, unknown
-    payload entries, a compiled decoder, and prints on both levels: none of it hides what the decoder saw."""
+    payload entries, a compiled decoder, prints on both levels, a log file: none of it hides what the decoder
+    saw, or lands where verify was called."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     fork = MiniCheckout(AWKWARD_EXECUTE, AWKWARD_DIFFUSION, AWKWARD_GENERATE, "acestep/mlx_dit/generate.py")
-    report = verify(fork, tmp_path)
+    report = verify(fork, tmp_path / "fork")
     assert report.ok, render_report(report)
+    assert list(here.iterdir()) == []
 
 
-def test_checkout_that_reads_the_config_its_own_way_is_no_fault(tmp_path: Path) -> None:
-    report = verify(PATCHED.edited("diffusion", (KIND, "self.config.is_turbo")), tmp_path)
+def test_checkout_that_threads_the_model_kind_its_own_way_is_no_fault(tmp_path: Path) -> None:
+    """It reads the config unguarded, and takes a model for base where nobody names its kind."""
+    own_way = PATCHED.edited("diffusion", (KIND, "self.config.is_turbo"))
+    own_way = replace(
+        own_way, generate=own_way.generate.replace("is_turbo: bool = True", "is_turbo: bool = False")
+    )
+    report = verify(own_way, tmp_path)
     assert report.ok, render_report(report)
     assert row(report, "no config", "50 steps").verdict.startswith("not run: this checkout wants a config")

@@ -1,12 +1,10 @@
 """Verdicts on what a decoder saw, without a process: the rows that no small checkout produces by itself."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from patches.probe_imports import stub_missing
 from patches.probe_protocol import Case, Observation
 from patches.verify import VerifyReport, judge, plan_cases, render_report
 
@@ -105,15 +103,3 @@ def test_table_shows_asked_evaluated_distance_and_fallback() -> None:
         "\n"
         "1 of 2 are not as they should be. Next: python -m patches check here"
     )
-
-
-def test_missing_progress_bar_still_yields_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    del sys.modules["tqdm"]
-    assert stub_missing(ModuleNotFoundError(name="tqdm"))
-    assert list(sys.modules["tqdm"].tqdm(range(3), desc="steps")) == [0, 1, 2]
-
-
-def test_no_stand_in_for_what_the_proof_rests_on() -> None:
-    for name in ("torch", "mlx.core", "numpy", "acestep.models"):
-        assert not stub_missing(ModuleNotFoundError(name=name))
