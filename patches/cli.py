@@ -47,7 +47,8 @@ def diff(options: argparse.Namespace) -> int:
     pairs = [(plan.before[role], plan.after[role]) for role in Role]
     made = b"".join(unified_diff(before.name, before.data, after.data) for before, after in pairs)
     if options.json:
-        _say(options, "", {"state": "applied" if plan.applied else "not applied", "diff": made.decode("utf-8", "replace")})
+        state = "applied" if plan.applied else "not applied"
+        _say(options, "", {"state": state, "diff": made.decode("utf-8", "replace")})
         return DONE
     sys.stdout.flush()
     sys.stdout.buffer.write(made)
@@ -60,13 +61,17 @@ def apply(options: argparse.Namespace) -> int:
     checkout, plan = _planned(options)
     if not plan.applicable:
         return _failed(options, refusal(checkout, plan), CANNOT)
-    changes = [_change(checkout, plan, role) for role in WRITE_ORDER if isinstance(plan.states[role], NotApplied)]
+    changes = [
+        _change(checkout, plan, role) for role in WRITE_ORDER if isinstance(plan.states[role], NotApplied)
+    ]
     write_all(changes)
     names = [checkout.name(change.path) for change in changes]
     if not names:
         text = f"{checkout.root}: already applied, nothing was written."
     else:
-        text = "\n".join([f"applied: {name}" for name in names] + [f"Next: python -m patches verify {checkout.root}"])
+        text = "\n".join(
+            [f"applied: {name}" for name in names] + [f"Next: python -m patches verify {checkout.root}"]
+        )
     _say(options, text, {"state": "applied", "written": names})
     return DONE
 
@@ -83,7 +88,9 @@ def revert(options: argparse.Namespace) -> int:
     ]
     write_all(changes)
     names = [checkout.name(change.path) for change in changes]
-    text = "\n".join(f"reverted: {name}" for name in names) or f"{checkout.root}: nothing of this kit to revert."
+    text = (
+        "\n".join(f"reverted: {name}" for name in names) or f"{checkout.root}: nothing of this kit to revert."
+    )
     _say(options, text, {"state": "reverted", "written": names})
     return DONE
 
@@ -95,6 +102,8 @@ def verify(options: argparse.Namespace) -> int:
         options.root, steps=tuple(options.steps), shift=options.shift, guidance_scale=options.guidance_scale
     )
     _say(options, "" if options.json else render_report(report), report.to_json())
+    if report.problem:
+        return CANNOT
     return DONE if report.ok else TO_APPLY
 
 
@@ -104,7 +113,7 @@ def _planned(options: argparse.Namespace) -> tuple[Checkout, Plan]:
 
 
 def _paths(checkout: Checkout) -> dict[Role, Path]:
-    return dict(zip(Role, (checkout.execute, checkout.diffusion, checkout.generate)))
+    return dict(zip(Role, (checkout.execute, checkout.diffusion, checkout.generate), strict=True))
 
 
 def _change(checkout: Checkout, plan: Plan, role: Role) -> Change:
@@ -141,9 +150,13 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("root", metavar="ROOT", type=Path, help="the folder that holds acestep/")
         verb.add_argument("--json", action="store_true", help="print one JSON object")
         verb.set_defaults(run=run)
-    verb.add_argument("--steps", metavar="N", type=_count, nargs="+", default=[8, 27, 50], help="steps to ask for")
+    verb.add_argument(
+        "--steps", metavar="N", type=_count, nargs="+", default=[8, 27, 50], help="steps to ask for"
+    )
     verb.add_argument("--shift", metavar="S", type=float, default=3.0, help="timestep shift (default 3)")
-    verb.add_argument("--guidance-scale", metavar="G", type=float, default=1.0, help="guidance (default 1: off)")
+    verb.add_argument(
+        "--guidance-scale", metavar="G", type=float, default=1.0, help="guidance (default 1: off)"
+    )
     return parser
 
 

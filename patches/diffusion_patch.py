@@ -23,7 +23,9 @@ def edit(source: Source, *, steps: bool, kind: bool) -> Edit:
     if steps:
         _refuse_another(call, "infer_steps")
         if function.parameters.named("infer_steps") is None:
-            splices += add_items(source.text, function.parameters, function.parameters.last, [STEPS_PARAMETER])
+            splices += add_items(
+                source.text, function.parameters, function.parameters.last, [STEPS_PARAMETER]
+            )
             names.add(PARAMETER)
         new.append(STEPS_ARGUMENT)
         names.add(FORWARD)

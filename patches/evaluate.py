@@ -23,7 +23,19 @@ _FOLDED: Mapping[str, Callable[..., object]] = {
     "int": int, "float": float, "bool": bool, "abs": abs, "round": round, "max": max, "min": min,
 }  # fmt: skip
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "tuple": tuple}
-_COLLECTIONS = {"list", "tuple", "sorted", "reversed", "set", "enumerate", "zip", "map", "filter", "range", "len"}
+_COLLECTIONS = {
+    "list",
+    "tuple",
+    "sorted",
+    "reversed",
+    "set",
+    "enumerate",
+    "zip",
+    "map",
+    "filter",
+    "range",
+    "len",
+}
 _COMPARED: Mapping[type[ast.cmpop], Callable[[object, object], object]] = {
     ast.Eq: lambda a, b: a == b,
     ast.NotEq: lambda a, b: a != b,
@@ -113,7 +125,8 @@ class Evaluator:
                 return self.comprehension(node, env)
             case ast.Lambda():
                 inner = {**env, **{a.arg: NOTHING_KNOWN for a in node.args.args}}
-                inner.update({a.arg: self.value(d, env) for a, d in zip(reversed(node.args.args), node.args.defaults)})
+                defaults = zip(reversed(node.args.args), reversed(node.args.defaults), strict=False)
+                inner.update({a.arg: self.value(default, env) for a, default in defaults})
                 return something(self.value(node.body, inner))
             case ast.Starred() | ast.Await():
                 return Value(self.value(node.value, env).origins)
@@ -165,6 +178,7 @@ class Evaluator:
             return self.inline(target.function, positional, keywords, env)
         return self.builtin(name, node, positional, keywords)
 
+    # What a call gives whose text is not at hand counts as something: a None would be a request that is refused.
     def builtin(
         self, name: str, node: ast.Call, positional: Sequence[Value], keywords: Mapping[str, Value]
     ) -> Value:
@@ -182,7 +196,7 @@ class Evaluator:
         made = something(*positional, *keywords.values())
         if name in _COLLECTIONS:
             return replace(made, true=positional[0].truth if len(positional) == 1 else None)
-        return made if name in ("min", "max", "sum", "hasattr", "str", "any", "all") else replace(made, none=None)
+        return made
 
     def method_call(
         self,
@@ -208,9 +222,19 @@ class Evaluator:
                 further = positional[0].entries if positional else {}
                 entries = None if further is None else {**held.entries, **further, **keywords}
                 env[func.value.id] = replace(held, origins=made.origins, entries=entries)
-            elif func.attr in ("append", "extend", "insert", "add", "pop", "remove", "clear", "sort", "reverse"):
+            elif func.attr in (
+                "append",
+                "extend",
+                "insert",
+                "add",
+                "pop",
+                "remove",
+                "clear",
+                "sort",
+                "reverse",
+            ):
                 env[func.value.id] = Value(made.origins, none=False)
-        return replace(made, none=False if func.attr in ("tolist", "copy", "numpy") else None)
+        return made
 
     def subscript(self, node: ast.Subscript, env: Env) -> Value:
         held = self.value(node.value, env)
@@ -228,7 +252,7 @@ class Evaluator:
     def dict(self, node: ast.Dict, env: Env) -> Value:
         values = [self.value(value, env) for value in node.values]
         entries: dict[str, Value] | None = {}
-        for key, value in zip(node.keys, values):
+        for key, value in zip(node.keys, values, strict=True):
             if key is None and value.entries is not None and entries is not None:
                 entries |= value.entries
             elif isinstance(key, ast.Constant) and isinstance(key.value, str) and entries is not None:
@@ -237,7 +261,9 @@ class Evaluator:
                 entries = None
         return Value(origins_of(*values), none=False, true=bool(values), entries=entries)
 
-    def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, env: Env) -> Value:
+    def comprehension(
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, env: Env
+    ) -> Value:
         inner = dict(env)
         over = []
         for generator in node.generators:
@@ -271,7 +297,9 @@ def _joined_truth(one: Value, other: Value, stops_at: bool) -> Value:
 
 
 def _is_table(node: ast.List | ast.Tuple | ast.Set) -> bool:
-    numbers = [part for part in node.elts if isinstance(part, ast.Constant) and isinstance(part.value, (int, float))]
+    numbers = [
+        part for part in node.elts if isinstance(part, ast.Constant) and isinstance(part.value, (int, float))
+    ]
     return len(numbers) > 2
 
 

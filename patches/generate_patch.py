@@ -20,7 +20,9 @@ from patches.places import Body, Call, Function, Places
 from patches.source import Source
 from patches.splice import Splice, add_items, apply_splices, cut_items, newline_at
 
-COMMENT = "# A base model takes one decoder evaluation a step, as many as asked for; turbo keeps what follows."
+COMMENT = (
+    "# A base model takes one decoder evaluation a step, as many as asked for; turbo keeps what follows."
+)
 KEPT = "# Here before the patch and kept when it goes: "
 BLOCK = (
     "if not is_turbo and timesteps is not None:",
@@ -33,13 +35,16 @@ BLOCK = (
     "if not is_turbo and infer_steps is not None:",
     '    if not hasattr(infer_steps, "__index__") or infer_steps < 1:',
     '        raise ValueError(f"infer_steps must be a whole number of at least 1, got {infer_steps!r}")',
-    "    linear = [(infer_steps - i) / infer_steps for i in range(infer_steps)]",
-    "    return [shift * t / (1.0 + (shift - 1.0) * t) for t in linear]",
+    "    import torch  # its linspace is the reference; the decoder multiplies a last digit here by 1000",
+    "",
+    "    line = torch.linspace(1, 0, infer_steps + 1, dtype=torch.float32)[:-1]",
+    "    return (shift * line / (1 + (shift - 1) * line)).tolist()",
 )
 BLOCK_NAME = "the block for base models"
 _PARAMETERS = {"infer_steps": STEPS_PARAMETER, "is_turbo": KIND_PARAMETER}
 _ARGUMENTS = {"infer_steps": STEPS_ARGUMENT, "is_turbo": KIND_ARGUMENT}
-_USED = {"falling", "linear", "all", "float", "hasattr", "range", "zip", "ValueError"}
+_LOCALS = {"falling", "line", "torch"}
+_BUILTINS = {"all", "float", "hasattr", "zip", "ValueError"}
 
 
 def edit(source: Source, kept: Iterable[str] = ()) -> Edit:
@@ -85,7 +90,9 @@ def undo(source: Source, kept: frozenset[str]) -> Edit:
     for call in calls:
         steps = _parameter("infer_steps", schedule) in taken
         items = {name: call.arguments.named(name) for name in (_ARGUMENTS if steps else ["is_turbo"])}
-        names = [n for n, item in items.items() if item and item.text == _ARGUMENTS[n] and _passed(n) not in kept]
+        names = [
+            n for n, item in items.items() if item and item.text == _ARGUMENTS[n] and _passed(n) not in kept
+        ]
         taken |= {_passed(n) for n in names}
         cuts += cut_items(text, call.arguments, names)
     return Edit(apply_splices(text, cuts), frozenset(taken))
@@ -130,10 +137,11 @@ def _refuse_other_schedules(source: Source, schedule: Function) -> None:
     missing = [name for name in ("shift", "timesteps") if name not in names]
     if missing:
         raise CannotEdit(f"{SCHEDULE} takes no {' and no '.join(missing)}")
-    bound = {node.id for node in ast.walk(source.tree) if isinstance(node, ast.Name)} & {"falling", "linear"}
-    bound |= {n.id for n in ast.walk(source.tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)} & _USED
+    nodes = [node for node in ast.walk(source.tree) if isinstance(node, ast.Name)]
+    bound = {n.id for n in nodes if isinstance(n.ctx, ast.Store)} & _BUILTINS
+    bound |= {n.id for n in nodes if schedule.first_line <= n.lineno <= schedule.last_line} & _LOCALS
     if bound:
-        raise CannotEdit(f"the file uses {', '.join(sorted(bound))} for something of its own")
+        raise CannotEdit(f"{SCHEDULE} uses {', '.join(sorted(bound))} for something of its own")
 
 
 def _body(schedule: Function) -> Body:
@@ -148,7 +156,8 @@ def _block(text: str, body: Body, kept: Iterable[str]) -> str:
     lines = []
     for line in (COMMENT, *([f"{KEPT}{names}."] if names else []), *BLOCK):
         bare = line.lstrip()
-        lines.append(newline + body.indent + body.unit * ((len(line) - len(bare)) // 4) + bare)
+        indent = body.indent + body.unit * ((len(line) - len(bare)) // 4) if bare else ""
+        lines.append(newline + indent + bare)
     return "".join(lines)
 
 

@@ -88,18 +88,16 @@ class Interpreter(Evaluator):
             return something(*positional, *keywords.values())
         return self.follow(function, {**env, **bound})
 
-    def bind(
-        self, function: FunctionNode, positional: Sequence[Value], keywords: Mapping[str, Value]
-    ) -> Env:
+    def bind(self, function: FunctionNode, positional: Sequence[Value], keywords: Mapping[str, Value]) -> Env:
         """The parameters of `function` as a call sets them. Raises DoesNotFit."""
         args = function.args
         ordered = [*args.posonlyargs, *args.args]
         env = {a.arg: NOTHING_KNOWN for a in [*ordered, *args.kwonlyargs]}
-        for a, default in zip(ordered[len(ordered) - len(args.defaults) :], args.defaults):
+        for a, default in zip(ordered[len(ordered) - len(args.defaults) :], args.defaults, strict=True):
             env[a.arg] = self.value(default, {})
-        for a, given in zip(args.kwonlyargs, args.kw_defaults):
+        for a, given in zip(args.kwonlyargs, args.kw_defaults, strict=True):
             env[a.arg] = self.value(given, {}) if given is not None else NOTHING_KNOWN
-        env.update(zip((a.arg for a in ordered), positional))
+        env.update(zip((a.arg for a in ordered), positional, strict=False))
         if args.vararg:
             env[args.vararg.arg] = something(*positional[len(ordered) :])
         further = {name: value for name, value in keywords.items() if name not in env}
@@ -156,7 +154,9 @@ class Interpreter(Evaluator):
                 if node.value:
                     self.assign(node.target, self.value(node.value, env), env)
             case ast.AugAssign():
-                self.assign(node.target, something(self.value(node.target, env), self.value(node.value, env)), env)
+                self.assign(
+                    node.target, something(self.value(node.target, env), self.value(node.value, env)), env
+                )
             case ast.Expr():
                 self.value(node.value, env)
             case ast.Assert():
@@ -176,7 +176,9 @@ class Interpreter(Evaluator):
         if isinstance(node, ast.While) and over.truth is False:
             return self.block(node.orelse, env)
         now: Env = env
-        for _ in range(3):  # origins only grow, and three rounds carry them through any chain seen in the wild
+        for _ in range(
+            3
+        ):  # origins only grow, and three rounds carry them through any chain seen in the wild
             inside = dict(now)
             if not isinstance(node, ast.While):
                 self.assign(node.target, Value(over.origins), inside)
@@ -208,7 +210,9 @@ class Interpreter(Evaluator):
                 if held.entries is not None and isinstance(key, ast.Constant) and isinstance(key.value, str):
                     env[name] = replace(held, entries={**held.entries, key.value: value})
                 else:
-                    env[name] = Value(origins_of(held, value), UNKNOWN, held.truth, held.is_none, held.entries)
+                    env[name] = Value(
+                        origins_of(held, value), UNKNOWN, held.truth, held.is_none, held.entries
+                    )
 
 
 def _or(one: Value | None, other: Value) -> Value:

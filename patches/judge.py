@@ -75,8 +75,9 @@ def judge(files: Threesome) -> Judgement:
     """What reading the three files tells. Never raises: what cannot be followed counts as not honoured."""
     asked = {request: _ask(files.execute, request) for request in (PLAIN, LISTED, TURBO)}
     execute = _passes_steps(asked[PLAIN])
+    absent = {} if execute else {"infer_steps": _STEPS}
     forwarded = {
-        request: _forward(files.diffusion, found if execute else _with(found, request, {"infer_steps": _STEPS}), request)
+        request: _forward(files.diffusion, _with(found, request, absent), request)
         for request, found in asked.items()
     }
     steps = _passes_steps(forwarded[PLAIN])
@@ -186,8 +187,10 @@ def _tells_the_kind(base: Arguments | None, turbo: Arguments | None) -> bool:
     """Whether some argument is a bool that says of which kind the model is (either way round)."""
     if base is None or turbo is None:
         return False
-    pairs = [*zip(base.positional, turbo.positional)]
-    pairs += [(value, turbo.keywords[name]) for name, value in base.keywords.items() if name in turbo.keywords]
+    pairs = [*zip(base.positional, turbo.positional, strict=False)]
+    pairs += [
+        (value, turbo.keywords[name]) for name, value in base.keywords.items() if name in turbo.keywords
+    ]
     return any((one.known, other.known) in ((True, False), (False, True)) for one, other in pairs)
 
 
@@ -206,4 +209,3 @@ def _functions(source: Source) -> list[FunctionNode]:
 
 def _is_call_of(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name
-

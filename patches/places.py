@@ -11,6 +11,7 @@ import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from patches.errors import UnreadableSource
+from patches.names import GENERATE, RUN, SCHEDULE
 from patches.source import Source
 from patches.splice import Item, ItemList, end_of_line, indent_before
 
@@ -30,6 +31,8 @@ class Function:
     parameters: ItemList
     start: int
     end: int
+    first_line: int
+    last_line: int
     body: Body | None  # None: the body stands on the line of the def
 
 
@@ -43,8 +46,14 @@ class Call:
     end: int
 
 
+NAMES = {RUN, GENERATE, SCHEDULE, "generate_audio"}
+
+
 class Places:
-    """All functions and calls of one source. Raises UnreadableSource if LibCST cannot carry it unchanged."""
+    """The functions and calls of upstream's names in one source.
+
+    Raises UnreadableSource if LibCST cannot carry the source unchanged.
+    """
 
     def __init__(self, source: Source) -> None:
         try:
@@ -77,7 +86,11 @@ class _Finder:
         self.line_starts = [0, *(at.end() for at in re.finditer("\n", text))]
         nodes = list(positions)
         self.aliases = dict(a for node in nodes if isinstance(node, cst.ImportAlias) for a in _alias(node))
-        self.functions = [self.function(node) for node in nodes if isinstance(node, cst.FunctionDef)]
+        self.functions = [
+            self.function(node)
+            for node in nodes
+            if isinstance(node, cst.FunctionDef) and node.name.value in NAMES
+        ]
         self.calls = [call for node in nodes if isinstance(node, cst.Call) for call in self.call(node)]
 
     def span(self, node: cst.CSTNode) -> tuple[int, int]:
@@ -96,15 +109,18 @@ class _Finder:
         parts += [part for part in (p.star_kwarg,) if part]
         items = tuple(self.item(part) for part in parts)
         close = max((item.comma or item.end for item in items), default=end)
-        return Function(node.name.value, ItemList(items, close), start, end, self.body(node))
+        where = self.positions[node]
+        first, last = where.start.line, where.end.line
+        return Function(node.name.value, ItemList(items, close), start, end, first, last, self.body(node))
 
     def call(self, node: cst.Call) -> Iterator[Call]:
         name = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
         if not isinstance(name, cst.Name):
             return
-        start, end = self.span(node)
-        items = tuple(self.item(arg) for arg in node.args)
-        yield Call(self.aliases.get(name.value, name.value), ItemList(items, end - 1), start, end)
+        called = self.aliases.get(name.value, name.value)
+        if called in NAMES:
+            start, end = self.span(node)
+            yield Call(called, ItemList(tuple(self.item(arg) for arg in node.args), end - 1), start, end)
 
     def item(self, node: cst.CSTNode) -> Item:
         start, end = self.span(node)

@@ -41,7 +41,7 @@ class Plan:
 def read_files(checkout: Checkout) -> dict[Role, Source]:
     """The three files as sources. Raises UnreadableSource."""
     paths = (checkout.execute, checkout.diffusion, checkout.generate)
-    return {role: read(checkout.name(path), path) for role, path in zip(Role, paths)}
+    return {role: read(checkout.name(path), path) for role, path in zip(Role, paths, strict=True)}
 
 
 def make_plan(files: Mapping[Role, Source]) -> Plan:

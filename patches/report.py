@@ -1,25 +1,30 @@
 """Outcomes as people read them, and as JSON."""
 
-from collections.abc import Sequence
-
 from patches.checkout import Checkout
-from patches.outcomes import Applied, NotApplicable, Role
+from patches.outcomes import Applied, NotApplicable
 from patches.plan import Plan
 
 
 def check_text(checkout: Checkout, plan: Plan) -> str:
     """One line a site, one line for the three together."""
-    rows = [(role.value, state.word, plan.before[role].name, state.detail) for role, state in plan.states.items()]
+    rows = [
+        (role.value, state.word, plan.before[role].name, state.detail) for role, state in plan.states.items()
+    ]
     head = ("site", "state", "file", "")
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(3)]
-    lines = ["  ".join(part.ljust(width) for part, width in zip(row, [*widths, 0])).rstrip() for row in [head, *rows]]
+    lines = [
+        f"{site.ljust(widths[0])}  {state.ljust(widths[1])}  {file.ljust(widths[2])}  {detail}".rstrip()
+        for site, state, file, detail in [head, *rows]
+    ]
     return "\n".join([*lines, together(checkout, plan)])
 
 
 def together(checkout: Checkout, plan: Plan) -> str:
     """What a base model gets on MLX now, and what to do."""
     steps = "the asked-for steps run" if plan.honoured.steps else "the asked-for steps do not run"
-    listed = "custom timesteps run as given" if plan.honoured.timesteps else "custom timesteps do not run as given"
+    listed = (
+        "custom timesteps run as given" if plan.honoured.timesteps else "custom timesteps do not run as given"
+    )
     joined = "and" if plan.honoured.steps == plan.honoured.timesteps else "but"
     return f"together: for base models on MLX {steps}, {joined} {listed}. {_next(checkout, plan)}"
 
@@ -44,10 +49,6 @@ def refusal(checkout: Checkout, plan: Plan) -> str:
     return " ".join([*reasons, "All three or none: nothing was changed.", _next(checkout, plan)])
 
 
-def changed_text(verb: str, names: Sequence[str]) -> str:
-    return f"{verb}: " + ", ".join(names)
-
-
 def _word(plan: Plan) -> str:
     if plan.applied:
         return "applied"
@@ -61,7 +62,3 @@ def _next(checkout: Checkout, plan: Plan) -> str:
         partly = any(isinstance(state, Applied) for state in plan.states.values())
         return f"Next{' (finishes what is there)' if partly else ''}: python -m patches apply {checkout.root}"
     return f"Nothing to apply; see it run: python -m patches verify {checkout.root}"
-
-
-def site_of(role: Role) -> str:
-    return role.value

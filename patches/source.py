@@ -79,9 +79,9 @@ def _tree(name: str, data: bytes) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = compile(data, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+            tree = ast.parse(data, name)
             _refuse_deep_nesting(name, tree)
-            compile(tree, name, "exec", dont_inherit=True)
+            compile(data, name, "exec", dont_inherit=True)
     except SyntaxError as error:
         found = f"line {error.lineno}: {error.msg}" if error.lineno else str(error.msg)
         raise _refusal(name, "a source that compiles", found) from error
@@ -89,7 +89,6 @@ def _tree(name: str, data: bytes) -> ast.Module:
         raise _refusal(name, "a source that compiles", "nesting too deep for Python's compiler") from error
     except (ValueError, OverflowError) as error:
         raise _refusal(name, "a source that compiles", str(error)) from error
-    assert isinstance(tree, ast.Module)
     return tree
 
 

@@ -69,7 +69,9 @@ def either(one: Value, other: Value) -> Value:
     entries = None
     if one.entries is not None and other.entries is not None:
         keys = {*one.entries, *other.entries}
-        entries = {k: either(one.entries.get(k, NOTHING_KNOWN), other.entries.get(k, NOTHING_KNOWN)) for k in keys}
+        entries = {
+            k: either(one.entries.get(k, NOTHING_KNOWN), other.entries.get(k, NOTHING_KNOWN)) for k in keys
+        }
     return Value(
         origins_of(one, other),
         one.known if same else UNKNOWN,

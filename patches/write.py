@@ -34,11 +34,11 @@ def write_all(changes: Sequence[Change]) -> None:
     staged: list[Path] = []
     replaced: list[tuple[Path, Change]] = []
     try:
-        for target, change in zip(targets, changes):
+        for target, change in zip(targets, changes, strict=True):
             _clear_leftovers(target)
             _refuse_changed(change, target)
             staged.append(_stage(target, change.after))
-        for target, change, temporary in zip(targets, changes, list(staged)):
+        for target, change, temporary in zip(targets, changes, tuple(staged), strict=True):
             _refuse_changed(change, target)
             os.replace(temporary, target)
             replaced.append((target, change))
@@ -70,7 +70,9 @@ def _stage(target: Path, data: bytes) -> Path:
     if not os.access(target, os.W_OK):
         raise PermissionError(13, "the file is read-only", str(target))
     status = target.stat()
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.{os.getpid()}.", suffix=_SUFFIX, dir=target.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{target.name}.{os.getpid()}.", suffix=_SUFFIX, dir=target.parent
+    )
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
