@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 def reverted_copy(fork: Path, folder: Path) -> Path:
     """Copies the fork's package into `folder` and takes the three patches out of it; returns `folder`."""
     shutil.copytree(fork / "acestep", folder / "acestep", ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "patches", "revert", str(folder)]
+    command = [sys.executable, "-m", "patches", "revert", str(folder.resolve())]  # cwd is another
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BackendError(f"the patches cannot be reverted in a copy of {fork.name}: {done.stderr.strip()}")

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from smoke.run import Run, finish, start
 @contextmanager
 def workspace(out: Path) -> Iterator[Path]:
     """A scratch folder beside `out`; gone afterwards, and with it whatever was half-written."""
+    made = [folder for folder in out.parents if not folder.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists() and not out.is_dir():
@@ -32,6 +33,9 @@ def workspace(out: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # not empty: the run was good and `out` is in it
+                parent.rmdir()
 
 
 def run_smoke(fork: Path, request: Request, out: Path, console: Console, before: bool) -> int:

@@ -1,0 +1,187 @@
+"""The smoke run as a person types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPT = REPOSITORY / "scripts" / "lego_smoke.py"
+
+
+def smoke(*arguments: str | Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Runs the script in `folder`, on a wide terminal."""
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+
+
+def said(run: "subprocess.CompletedProcess[str]") -> str:
+    """The one sentence of a refusal."""
+    lines = run.stderr.strip().splitlines()
+    assert len(lines) == 1, run.stderr
+    assert "Traceback" not in run.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple["subprocess.CompletedProcess[str]", Path]:
+    """`make smoke` with its defaults but for fewer steps than 50, so that 8 is not among the right answers."""
+    folder = tmp_path_factory.mktemp("first run")
+    return smoke("--steps", "11", "--guidance-scale", "7", folder=folder), folder
+
+
+def test_it_succeeds_and_shows_before_and_after(first_run):
+    run, _ = first_run
+    assert run.returncode == 0, run.stderr
+    rows = {
+        line.split(":")[0]: line.split()
+        for line in run.stdout.splitlines()
+        if line.startswith(("before", "after"))
+    }
+    assert rows["before"][:5] == ["before:", "patches", "reverted", "11", "8"]
+    assert rows["after"][:5] == ["after:", "this", "fork", "11", "11"]
+
+
+def test_the_bar_ends_at_the_asked_for_steps(first_run):
+    run, _ = first_run
+    bars = [part for part in run.stderr.replace("\r", "\n").splitlines() if "MLX DiT diffusion" in part]
+    assert "11/11" in bars[-1]
+
+
+def test_report_stem_and_mix_are_written(first_run):
+    _, folder = first_run
+    out = folder / "out" / "lego_smoke"
+    assert sorted(path.name for path in out.iterdir()) == ["mix.wav", "report.json", "stem.wav"]
+    report = json.loads((out / "report.json").read_text())
+    assert report["ok"] is True
+    assert report["evaluated_by_tree"] == {"before: patches reverted": 8, "after: this fork": 11}
+    assert len(report["timesteps"]) == report["asked"] == 11
+    assert report["schedule_distance"] <= 1e-6
+    assert report["latents_distance"] <= 2e-6
+    assert {check["name"] for check in report["checks"] if check["holds"]} == {
+        "steps", "schedule", "latents", "sound", "clipping",
+    }  # fmt: skip
+
+
+def test_the_stem_is_as_long_as_the_context_and_the_mix_is_their_sum(first_run):
+    _, folder = first_run
+    out = folder / "out" / "lego_smoke"
+    context, rate = soundfile.read(REPOSITORY / "scripts" / "smoke.wav")
+    stem, stem_rate = soundfile.read(out / "stem.wav")
+    mix, _ = soundfile.read(out / "mix.wav")
+    gain = json.loads((out / "report.json").read_text())["mix_gain"]
+    assert (rate, stem_rate) == (48000, 48000)
+    assert stem.shape == context.shape
+    assert np.abs(mix - gain * (context + stem)).max() < 1e-6
+    assert np.abs(mix).max() <= 10 ** (-1 / 20) + 1e-6
+
+
+def test_torch_is_counted_too(tmp_path):
+    run = smoke("--steps", "3", "--backend", "torch", "--track", "drums", folder=tmp_path)
+    assert run.returncode == 0, run.stderr
+    report = json.loads((tmp_path / "out" / "lego_smoke" / "report.json").read_text())
+    assert (report["evaluated"], report["device"]) == (3, "cpu")
+    assert report["latents_distance"] == 0.0
+
+
+def text_wav(folder: Path) -> Path:
+    path = folder / "text.wav"
+    path.write_text("this is not audio")
+    return path
+
+
+REFUSED = {
+    "steps 0": (["--steps", "0"], 2, "lego_smoke: inference_steps is 0, expected a whole number from 1 to 1000"),
+    "steps -5": (["--steps", "-5"], 2, "lego_smoke: inference_steps is -5, expected a whole number from 1 to 1000"),
+    "steps 2.5": (
+        ["--steps", "2.5"], 2, "lego_smoke: Invalid value for '--steps': '2.5' is not a whole number; see --help",
+    ),
+    "steps many": (
+        ["--steps", "many"], 2, "lego_smoke: Invalid value for '--steps': 'many' is not a whole number; see --help",
+    ),
+    "steps 10**9": (
+        ["--steps", "1000000000"], 2,
+        "lego_smoke: inference_steps is 1000000000, expected a whole number from 1 to 1000",
+    ),
+    "no such track": (
+        ["--track", "vocal"], 2,
+        "lego_smoke: track is 'vocal', expected one of backing_vocals, bass, brass, drums, fx, guitar, keyboard, "
+        "percussion, strings, synth, vocals, woodwinds; the nearest is 'vocals'",
+    ),
+    "guidance nan": (
+        ["--guidance-scale", "nan"], 2, "lego_smoke: guidance_scale is nan, expected a number of at least 0",
+    ),
+    "guidance -1": (
+        ["--guidance-scale", "-1"], 2, "lego_smoke: guidance_scale is -1.0, expected a number of at least 0",
+    ),
+    "guidance 0.5": (
+        ["--guidance-scale", "0.5"], 2,
+        "lego_smoke: guidance_scale is 0.5; between 0 and 1 it would have no effect: give 1 for no guidance, or "
+        "more than 1",
+    ),
+    "shift 0": (["--shift", "0"], 2, "lego_smoke: shift is 0.0, expected a number above 0"),
+    "shift -1": (["--shift", "-1"], 2, "lego_smoke: shift is -1.0, expected a number above 0"),
+    "seed -1": (["--seed", "-1"], 2, "lego_smoke: seed is -1, expected a whole number from 0 to 4294967295"),
+    "no such backend": (["--backend", "cuda"], 2, "lego_smoke: backend is 'cuda', expected mlx or torch"),
+    "no such option": (["--step", "3"], 2, None),
+    "no such context": (
+        ["--context", "none.wav"], 3,
+        "lego_smoke: context audio none.wav does not exist; give a WAV, FLAC, OGG or MP3 file",
+    ),
+    "no such checkpoint": (
+        ["--checkpoint", "none"], 3,
+        "lego_smoke: checkpoint folder none does not exist; give one that holds config.json",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "status", "sentence"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused_in_one_sentence_with_nothing_written(
+    arguments, status, sentence, tmp_path, capsys, monkeypatch
+):
+    import lego_smoke
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lego_smoke.py", *arguments])
+    assert lego_smoke.main() == status
+    errors = capsys.readouterr().err.strip()
+    assert sentence is None or errors == sentence
+    assert len(errors.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_out_that_cannot_be_written_is_refused(tmp_path, capsys, monkeypatch):
+    import lego_smoke
+
+    occupied = tmp_path / "occupied"
+    occupied.write_text("a file")
+    monkeypatch.setattr(sys, "argv", ["lego_smoke.py", "--out", str(occupied)])
+    assert lego_smoke.main() == 2
+    expected = (
+        f"lego_smoke: --out {occupied} cannot be written ({occupied} is a file); give a folder that can"
+    )
+    assert capsys.readouterr().err.strip() == expected
+    assert occupied.read_text() == "a file"
+
+
+def test_help_lists_every_option(tmp_path):
+    run = smoke("--help", folder=tmp_path)
+    assert run.returncode == 0
+    for option in (
+        "context",
+        "track",
+        "steps",
+        "guidance-scale",
+        "shift",
+        "seed",
+        "checkpoint",
+        "backend",
+        "device",
+    ):
+        assert f"--{option}" in run.stdout

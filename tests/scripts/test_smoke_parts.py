@@ -1,0 +1,88 @@
+"""The parts of the smoke run: what is judged, what is mixed, what the context is made of."""
+
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from smoke.compare import Distances, relative_l2, schedule_distance
+from smoke.judge import judge
+from smoke.report import mix_over_context
+from smoke.run import Run
+
+GOOD_STEM = MappingProxyType({"rms": 0.1, "peak": 0.5, "clipped": 0.0})
+EQUAL = Distances(schedule=0.0, latents=3e-7)
+
+
+def a_run(evaluated: int = 50, **stem: float) -> Run:
+    """A run that was asked for 50 steps."""
+    return Run(50, [1.0] * evaluated, "cpu", 0.1, {}, {**GOOD_STEM, **stem}, {})
+
+
+def failing(run: Run, distances: Distances = EQUAL) -> dict[str, str]:
+    return {check.name: check.sentence for check in judge(run, distances) if not check.holds}
+
+
+def test_a_good_run_passes_every_check():
+    assert failing(a_run()) == {}
+
+
+def test_a_run_of_eight_steps_is_told_by_its_count():
+    sentence = "50 steps were asked for, the decoder was evaluated 8 times"
+    assert failing(a_run(evaluated=8)) == {"steps": sentence}
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "distances"),
+    [
+        ("schedule", a_run(), Distances(schedule=1.1e-6, latents=0.0)),
+        ("schedule", a_run(), Distances(schedule=float("inf"), latents=0.0)),
+        ("latents", a_run(), Distances(schedule=0.0, latents=2.1e-6)),
+        ("latents", a_run(), Distances(schedule=0.0, latents=float("nan"))),
+        ("sound", a_run(rms=5e-4), EQUAL),
+        ("clipping", a_run(clipped=0.01), EQUAL),
+    ],
+    ids=[
+        "schedule off",
+        "schedule of other length",
+        "latents off",
+        "latents nan",
+        "silent stem",
+        "clipped stem",
+    ],
+)
+def test_each_check_fails_alone(name, run, distances):
+    assert list(failing(run, distances)) == [name]
+
+
+def test_distances():
+    assert schedule_distance([1.0, 0.5], [1.0, 0.75]) == 0.25
+    assert schedule_distance([1.0], [1.0, 0.5]) == float("inf")
+    assert relative_l2(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])) == 1.25
+    assert relative_l2(torch.zeros(1, 2), torch.zeros(2, 1)) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("peak", "expected"), [(0.2, 1.0), (0.9, 10 ** (-1 / 20) / 1.8)], ids=["quiet", "loud"]
+)
+def test_the_mix_is_turned_down_only_where_it_must(peak, expected):
+    tone = np.full((10, 2), peak)
+    mix, gain = mix_over_context(tone, tone)
+    assert gain == pytest.approx(expected)
+    assert np.allclose(mix, 2 * peak * expected)
+
+
+def test_smoke_wav_is_what_its_script_renders():
+    from render_smoke_wav import SMOKE_WAV, render
+
+    samples, rate = soundfile.read(SMOKE_WAV)
+    assert (rate, samples.shape) == (48000, (288000, 2))
+    assert (
+        np.abs(samples - render()).max() <= 1.5 / 2**15
+    )  # 16 bit, and the last digit of another machine's sine
+    assert Path(SMOKE_WAV).stat().st_size < 2_000_000
+    assert np.abs(samples).mean() > 0.01
+    assert np.abs(samples[:, 0] - samples[:, 1]).max() > 0.01
