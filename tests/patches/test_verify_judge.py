@@ -97,7 +97,7 @@ def test_table_shows_asked_evaluated_distance_and_fallback() -> None:
         "here: its own three files, run with stand-ins (shift 3, guidance 1; mlx 0.1)\n"
         "\n"
         "model  wanted   asked  evaluated  distance  fallback  verdict\n"
-        "base   8 steps  8      8          0.0e+00   no        honoured\n"
+        "base   8 steps  8      8          0         no        honoured\n"
         "base   8 steps  8      0          -         PyTorch   NOT OK: PyTorch ran instead of MLX: "
         "TypeError: no such keyword (diffusion.py:3)\n"
         "\n"
