@@ -41,8 +41,7 @@ def main() -> None:
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
     """Run all cases of a request; raise CannotProbe where the checkout cannot be run at all."""
-    _require("torch", "the checkout's files import it")
-    _require("mlx", "the checkout's MLX loop runs on it")
+    require("mlx", "numpy", "torch")
     cases = [Case.from_json(case) for case in request["cases"]]
     references = [reference_schedule(case) for case in cases]  # before any code of the checkout runs
     root = Path(request["root"])
@@ -60,10 +59,15 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _require(package: str, why: str) -> None:
-    if find_spec(package) is None:
+def require(*packages: str) -> None:
+    """CannotProbe, with what to install, unless each of `packages` can be imported."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        # on Linux, mlx by itself comes without anything to compute with
+        names = ["'mlx[cpu]'" if (name, sys.platform) == ("mlx", "linux") else name for name in missing]
         raise CannotProbe(
-            f"{package} is not installed for {sys.executable}, and {why}; run: pip install {package}"
+            f"its files and the MLX loop in them need {' and '.join(missing)}; "
+            f"run: {sys.executable} -m pip install {' '.join(names)}"
         )
 
 

@@ -1,5 +1,6 @@
 """Checkouts and requests that cannot be run: one sentence, never a traceback, never a wait without end."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from patches.checkout import locate
 from patches.errors import KitError
-from patches.probe import _require
+from patches.probe import require
 from patches.probe_imports import CannotProbe
 from patches.probe_process import run_probe
 from patches.probe_protocol import Case
@@ -68,11 +69,13 @@ def test_loop_without_end_is_stopped_with_its_children(tmp_path: Path) -> None:
     assert time.monotonic() - started < 30
 
 
-def test_missing_library_is_named_with_what_to_install() -> None:
-    with pytest.raises(
-        CannotProbe, match=r"^torch_nowhere is not installed for .*; run: pip install torch_nowhere$"
-    ):
-        _require("torch_nowhere", "the files import it")
+def test_missing_libraries_are_named_with_what_to_run() -> None:
+    with pytest.raises(CannotProbe) as caught:
+        require("json", "torch_nowhere", "mlx_nowhere")
+    assert str(caught.value) == (
+        "its files and the MLX loop in them need torch_nowhere and mlx_nowhere; "
+        f"run: {sys.executable} -m pip install torch_nowhere mlx_nowhere"
+    )
 
 
 @pytest.mark.parametrize(
