@@ -66,7 +66,7 @@ def require(*packages: str) -> None:
         # on Linux, mlx by itself comes without anything to compute with
         names = ["'mlx[cpu]'" if (name, sys.platform) == ("mlx", "linux") else name for name in missing]
         raise CannotProbe(
-            f"its files and the MLX loop in them need {' and '.join(missing)}; "
+            f"its three files need what is not installed here: {', '.join(missing)}; "
             f"run: {sys.executable} -m pip install {' '.join(names)}"
         )
 

@@ -73,7 +73,7 @@ def test_missing_libraries_are_named_with_what_to_run() -> None:
     with pytest.raises(CannotProbe) as caught:
         require("json", "torch_nowhere", "mlx_nowhere")
     assert str(caught.value) == (
-        "its files and the MLX loop in them need torch_nowhere and mlx_nowhere; "
+        "its three files need what is not installed here: torch_nowhere, mlx_nowhere; "
         f"run: {sys.executable} -m pip install torch_nowhere mlx_nowhere"
     )
 
