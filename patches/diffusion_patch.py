@@ -6,14 +6,14 @@ unit tests build such) keeps today's behaviour; a config that does not say count
 
 from patches.names import GENERATE, RUN, STEPS_ARGUMENT, STEPS_PARAMETER
 from patches.outcomes import CannotEdit, Edit
-from patches.places import Call, Function, Places
+from patches.places import Call, Function, places_of
 from patches.source import Source
 from patches.splice import add_items, apply_splices, cut_items
 
 KIND = 'is_turbo=getattr(self, "config", None) is None or getattr(self.config, "is_turbo", False)'
-PARAMETER = "the parameter infer_steps of _mlx_run_diffusion"
-FORWARD = "the forwarded infer_steps"
-TURBO = "the forwarded is_turbo"
+PARAMETER = f"parameter infer_steps of {RUN}"
+FORWARD = f"infer_steps passed to {GENERATE}"
+TURBO = f"is_turbo passed to {GENERATE}"
 
 
 def edit(source: Source, *, steps: bool, kind: bool) -> Edit:
@@ -57,7 +57,7 @@ def undo(source: Source, kept: frozenset[str]) -> Edit:
 
 
 def _site(source: Source) -> tuple[Function, Call]:
-    places = Places(source)
+    places = places_of(source)
     functions = places.functions_named(RUN)
     if len(functions) != 1:
         raise CannotEdit(f"expected one {RUN}, found {len(functions) or 'none'}")

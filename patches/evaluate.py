@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from patches.values import (
     NOTHING_KNOWN,
@@ -48,30 +48,21 @@ _COMPARED: Mapping[type[ast.cmpop], Callable[[object, object], object]] = {
 }
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a module's own level says: values by name, methods by name, names by alias."""
+
+    values: Env
+    methods: dict[str, ast.FunctionDef]
+    aliases: dict[str, str]
+
+
 class Evaluator:
     """Reads expressions of one module. `sources` says of which ones the value is given from outside."""
 
-    def __init__(self, module: ast.Module, sources: Callable[[ast.expr], Value | None]) -> None:
+    def __init__(self, facts: Facts, sources: Callable[[ast.expr], Value | None] = lambda _: None) -> None:
+        self.facts = facts
         self.sources = sources
-        self.globals: Env = {}
-        self.methods: dict[str, ast.AST] = {}
-        self.aliases: dict[str, str] = {}
-        for node in ast.walk(module):
-            if isinstance(node, ast.ClassDef):
-                self.methods.update((f.name, f) for f in node.body if isinstance(f, ast.FunctionDef))
-            elif isinstance(node, ast.ImportFrom):
-                self.aliases.update((a.asname, a.name) for a in node.names if a.asname)
-        for statement in module.body:
-            if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                self.globals[statement.name] = Value(none=False, true=True, function=statement)
-            elif isinstance(statement, ast.ImportFrom):  # tables may live in another module
-                for alias in statement.names:
-                    if "TIMESTEPS" in alias.name:
-                        self.globals[alias.asname or alias.name] = something(constant(None, Origin.TABLE))
-            elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
-                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-                value = self.value(statement.value, {})
-                self.globals.update((t.id, value) for t in targets if isinstance(t, ast.Name))
 
     def called(self, name: str, positional: Sequence[Value], keywords: Mapping[str, Value]) -> Value | None:
         """For a subclass: the value of a call that it wants to see."""
@@ -91,7 +82,7 @@ class Evaluator:
             case ast.Constant():
                 return constant(node.value)
             case ast.Name():
-                return env.get(node.id, self.globals.get(node.id, NOTHING_KNOWN))
+                return env.get(node.id, self.facts.values.get(node.id, NOTHING_KNOWN))
             case ast.NamedExpr():
                 env[node.target.id] = value = self.value(node.value, env)
                 return value
@@ -162,7 +153,7 @@ class Evaluator:
 
     def call(self, node: ast.Call, env: Env) -> Value:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        name = self.aliases.get(name, name)
+        name = self.facts.aliases.get(name, name)
         positional = [self.value(arg, env) for arg in node.args]
         keywords: dict[str, Value] = {}
         for keyword in node.keywords:
@@ -207,9 +198,9 @@ class Evaluator:
         env: Env,
     ) -> Value:
         held = self.value(func.value, env)
-        if isinstance(func.value, ast.Name) and func.value.id == "self" and func.attr in self.methods:
+        if isinstance(func.value, ast.Name) and func.value.id == "self" and func.attr in self.facts.methods:
             me = env.get("self", NOTHING_KNOWN)
-            return self.inline(self.methods[func.attr], [me, *positional], keywords, {"self": me})
+            return self.inline(self.facts.methods[func.attr], [me, *positional], keywords, {"self": me})
         if func.attr == "get" and positional:
             default = positional[1] if len(positional) > 1 else constant(None)
             key = positional[0].known

@@ -9,16 +9,16 @@ import ast
 from patches.evaluate import dotted
 from patches.names import RUN
 from patches.outcomes import CannotEdit, Edit
-from patches.places import Call, Places
+from patches.places import Call, Places, places_of
 from patches.source import Source
 from patches.splice import Item, add_items, apply_splices, cut_items
 
-LINE = "the call's infer_steps"
+LINE = f"infer_steps passed to {RUN}"
 
 
 def edit(source: Source) -> Edit:
     """The text with the keyword put in. Raises CannotEdit."""
-    places = Places(source)
+    places = places_of(source)
     call = _the_call(places)
     present = call.arguments.named("infer_steps")
     if present:
@@ -34,7 +34,7 @@ def edit(source: Source) -> Edit:
 def undo(source: Source, kept: frozenset[str]) -> Edit:
     """The text without what `edit` puts in, and what was taken out, less what is to be `kept`."""
     try:
-        places = Places(source)
+        places = places_of(source)
         call = _the_call(places)
         item = call.arguments.named("infer_steps")
         ours = item and item.text == f'infer_steps={_request_dict(places, call)}.get("infer_steps", 8)'

@@ -16,7 +16,7 @@ from patches.names import (
     STEPS_PARAMETER,
 )
 from patches.outcomes import CannotEdit, Edit
-from patches.places import Body, Call, Function, Places
+from patches.places import Body, Call, Function, places_of
 from patches.source import Source
 from patches.splice import Splice, add_items, apply_splices, cut_items, newline_at
 
@@ -40,7 +40,7 @@ BLOCK = (
     "    line = torch.linspace(1, 0, infer_steps + 1, dtype=torch.float32)[:-1]",
     "    return (shift * line / (1 + (shift - 1) * line)).tolist()",
 )
-BLOCK_NAME = "the block for base models"
+BLOCK_NAME = "block for base models"
 _PARAMETERS = {"infer_steps": STEPS_PARAMETER, "is_turbo": KIND_PARAMETER}
 _ARGUMENTS = {"infer_steps": STEPS_ARGUMENT, "is_turbo": KIND_ARGUMENT}
 _LOCALS = {"falling", "line", "torch"}
@@ -110,7 +110,7 @@ def traces(source: Source) -> bool:
 
 
 def _site(source: Source) -> tuple[Function, Function, Sequence[Call]]:
-    places = Places(source)
+    places = places_of(source)
     found = []
     for name in (SCHEDULE, GENERATE):
         functions = places.functions_named(name)
@@ -128,11 +128,11 @@ def _site(source: Source) -> tuple[Function, Function, Sequence[Call]]:
 
 def _refuse_other_schedules(source: Source, schedule: Function) -> None:
     """A base branch in front would switch off what further parameters choose."""
-    names = [item.stars + item.name for item in schedule.parameters.items]
+    names = [item.stars + item.name for item in schedule.parameters.items if item.name]
     further = [name for name in names if name not in ("shift", "timesteps", *_PARAMETERS)]
     if further:
         raise CannotEdit(
-            f"{SCHEDULE} also takes {', '.join(further) or '*'}: a base branch in front would switch that off"
+            f"{SCHEDULE} also takes {', '.join(further)}: a base branch in front would switch that off"
         )
     missing = [name for name in ("shift", "timesteps") if name not in names]
     if missing:
@@ -166,8 +166,8 @@ def _positional(call: Call) -> int:
 
 
 def _parameter(name: str, function: Function) -> str:
-    return f"the parameter {name} of {function.name}"
+    return f"parameter {name} of {function.name}"
 
 
 def _passed(name: str) -> str:
-    return f"the {name} passed to {SCHEDULE}"
+    return f"{name} passed to {SCHEDULE}"

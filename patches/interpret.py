@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from patches.evaluate import Evaluator, dotted
+from patches.facts import facts_of
 from patches.values import NOTHING_KNOWN, UNKNOWN, Value, constant, either, origins_of, something
 
 Env = dict[str, Value]
@@ -49,13 +50,12 @@ class Interpreter(Evaluator):
     """Follows functions of one module; keeps what reaches `watched` and what the outermost loops run over."""
 
     def __init__(self, module: ast.Module, watched: str = "", sources: Sources = lambda _: None) -> None:
+        super().__init__(facts_of(module), sources)
         self.watched = watched
         self.seen: list[Arguments] = []
         self.loops: list[Value] = []
         self.statements = 0
         self.frames: list[Frame] = []
-        super().__init__(module, sources)
-        self.seen.clear()  # what the module's own level calls is not what was asked for
 
     def follow(self, function: FunctionNode, env: Env) -> Value:
         """Follows `function` from the given parameters; returns what it may return."""

@@ -84,7 +84,10 @@ def judge(files: Threesome) -> Judgement:
     kind = _tells_the_kind(forwarded[PLAIN], forwarded[TURBO])
 
     def generated(**further: Value) -> Honoured:
-        plain, listed = (_with(forwarded[request], request, further) for request in (PLAIN, LISTED))
+        plain = _with(forwarded[PLAIN], PLAIN, further)
+        listed = _with(forwarded[LISTED], LISTED, further)
+        if not any(Origin.CUSTOM in value.origins for value in _values(listed)):
+            listed = _with(listed, LISTED, {"timesteps": LISTED.timesteps})
         return _loops(files.generate, plain, listed)
 
     missing_steps = {} if steps else {"infer_steps": _STEPS}
@@ -195,7 +198,11 @@ def _tells_the_kind(base: Arguments | None, turbo: Arguments | None) -> bool:
 
 
 def _passes_steps(arguments: Arguments | None) -> bool:
-    return arguments is not None and _STEPS in (*arguments.positional, *arguments.keywords.values())
+    return arguments is not None and _STEPS in _values(arguments)
+
+
+def _values(arguments: Arguments) -> list[Value]:
+    return [*arguments.positional, *arguments.keywords.values()]
 
 
 def _with(arguments: Arguments | None, request: Request, further: Mapping[str, Value]) -> Arguments:

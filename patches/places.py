@@ -6,6 +6,7 @@ LibCST says what is where; the text itself is edited with `patches.splice`, so t
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
@@ -49,26 +50,12 @@ class Call:
 NAMES = {RUN, GENERATE, SCHEDULE, "generate_audio"}
 
 
+@dataclass(frozen=True)
 class Places:
-    """The functions and calls of upstream's names in one source.
+    """The functions and calls of upstream's names in one source."""
 
-    Raises UnreadableSource if LibCST cannot carry the source unchanged.
-    """
-
-    def __init__(self, source: Source) -> None:
-        try:
-            module = cst.parse_module(source.text)
-            positions = MetadataWrapper(module, unsafe_skip_copy=True).resolve(PositionProvider)
-            if module.code != source.text:
-                raise ValueError("other text than was given")
-            finder = _Finder(source.text, module, positions)
-        except (cst.ParserSyntaxError, RecursionError, ValueError) as error:
-            raise UnreadableSource(
-                f"{source.name}: expected a source that LibCST reads and writes the same, found: "
-                f"{type(error).__name__}. Nothing was changed; the three edits have to be made by hand here."
-            ) from error
-        self.functions: Sequence[Function] = finder.functions
-        self.calls: Sequence[Call] = finder.calls
+    functions: Sequence[Function]
+    calls: Sequence[Call]
 
     def functions_named(self, name: str) -> list[Function]:
         return [function for function in self.functions if function.name == name]
@@ -76,6 +63,27 @@ class Places:
     def calls_named(self, name: str, inside: Function | None = None) -> list[Call]:
         calls = [call for call in self.calls if call.name == name]
         return [c for c in calls if inside.start <= c.start and c.end <= inside.end] if inside else calls
+
+
+def places_of(source: Source) -> Places:
+    """Reads `source`. Raises UnreadableSource if LibCST cannot carry it unchanged."""
+    try:
+        return _read(source.text)
+    except (cst.ParserSyntaxError, RecursionError, ValueError) as error:
+        raise UnreadableSource(
+            f"{source.name}: expected a source that LibCST reads and writes the same, found: "
+            f"{type(error).__name__}. Nothing was changed; the three edits have to be made by hand here."
+        ) from error
+
+
+@lru_cache(maxsize=64)  # an edit is made, taken back and judged: each text is asked for several times
+def _read(text: str) -> Places:
+    module = cst.parse_module(text)
+    positions = MetadataWrapper(module, unsafe_skip_copy=True).resolve(PositionProvider)
+    if module.code != text:
+        raise ValueError("other text than was given")
+    finder = _Finder(text, module, positions)
+    return Places(finder.functions, finder.calls)
 
 
 class _Finder:

@@ -113,7 +113,7 @@ def _proved(plan: Plan) -> Plan:
     """Judges the result as the original was judged: what the edits do not bring about is not promised."""
     found = judge(_threesome(plan.after))
     good = {Role.EXECUTE: found.execute, Role.DIFFUSION: found.diffusion, Role.GENERATE: bool(found.generate)}
-    if all(good.values()) and found.together:
+    if all(good.values()) and found.together.steps:
         return plan
     bad = [role for role, is_good in good.items() if not is_good] or [Role.GENERATE]
     reason = NotApplicable("the code around the site would keep the edit from having its effect")

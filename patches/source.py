@@ -11,6 +11,7 @@ import tokenize
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from patches.errors import UnreadableSource
@@ -74,6 +75,7 @@ def _encoding(name: str, data: bytes) -> str:
     return "utf-8" if found == "utf-8-sig" else found
 
 
+@lru_cache(maxsize=64)
 def _tree(name: str, data: bytes) -> ast.Module:
     """Compiles for good, not just parses: `return` outside of a function must be seen here too."""
     try:
