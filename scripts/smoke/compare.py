@@ -1,5 +1,6 @@
 """The same request in PyTorch, from the same tensors: diffusers' AceStepPipeline on the same weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +17,12 @@ class Distances:
     """How far a run is from PyTorch.
 
     schedule: largest |difference| of the timesteps, infinite where their number differs; latents: relative L2,
-    |a - b| / |b|, of the final latents.
+    |a - b| / |b|, of the final latents; pytorch_timesteps: those that PyTorch's scheduler ran.
     """
 
     schedule: float
     latents: float
+    pytorch_timesteps: Sequence[float] = ()
 
 
 def relative_l2(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -58,6 +60,7 @@ def distances_to_pytorch(request: Request, runs: list[Run]) -> list[Distances]:
             Distances(
                 schedule=schedule_distance(run.timesteps, reference.timesteps),
                 latents=relative_l2(run.tensors["target_latents"], reference.latents),
+                pytorch_timesteps=reference.timesteps,
             )
         )
     return distances

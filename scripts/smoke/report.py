@@ -1,10 +1,9 @@
 """What is left of a run: the stem, the mix, report.json, and a table on the screen."""
 
 import json
-import platform
+import math
 import sys
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from rich.table import Table
 
 from acestep.constants import SAMPLE_RATE
 from smoke.compare import Distances
-from smoke.judge import Check
+from smoke.judge import LATENTS_BOUND, SCHEDULE_BOUND, Check
+from smoke.machine import machine
 from smoke.request import Request
 from smoke.run import Run
 
 MIX_PEAK = 10 ** (-1 / 20)  # -1 dBFS
-PACKAGES = ("mlx", "torch", "diffusers", "transformers", "numpy")
+Row = tuple[str, Run, Distances]  # the tree's name, its run, how far that is from PyTorch
 
 
 def mix_over_context(context: np.ndarray, stem: np.ndarray) -> tuple[np.ndarray, float]:
@@ -39,34 +39,24 @@ def write_audio(run: Run, context: np.ndarray, folder: Path) -> float:
     return gain
 
 
-def machine() -> dict[str, Any]:
-    """Versions and machine, for whoever reads the report elsewhere."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "command": sys.argv,
-    }
-
-
 def report_json(
-    request: Request,
-    run: Run,
-    distances: Distances,
-    checks: list[Check],
-    mix_gain: float,
-    evaluated: Mapping[str, int],
+    request: Request, rows: Sequence[Row], checks: list[Check], mix_gain: float
 ) -> dict[str, Any]:
-    """All that was asked, seen and judged; `evaluated` counts every tree that was run, the judged one last."""
+    """All that was asked, seen and judged; a row for every tree that was run, the judged one last."""
+    _, run, distances = rows[-1]
     return {
         "ok": all(check.holds for check in checks),
         "asked": run.asked,
         "evaluated": run.evaluated,
-        "evaluated_by_tree": dict(evaluated),
+        "evaluated_by_tree": {name: seen.evaluated for name, seen, _ in rows},
         "timesteps": run.timesteps,
+        "pytorch_timesteps": list(distances.pytorch_timesteps),
         "schedule_distance": distances.schedule,
         "latents_distance": distances.latents,
+        "stages": [
+            stage("schedule", "largest difference", distances.schedule, SCHEDULE_BOUND),
+            stage("final latents", "relative L2", distances.latents, LATENTS_BOUND),
+        ],
         "seconds_a_step": run.seconds_a_step,
         "time_costs": dict(run.time_costs),
         "stem": {key: value for key, value in run.stem.items() if key != "path"},
@@ -74,19 +64,47 @@ def report_json(
         "checks": [
             {"name": check.name, "holds": check.holds, "sentence": check.sentence} for check in checks
         ],
+        "runs": [seen_json(*row) for row in rows],
         "request": request.to_json(),
         "device": run.device,
-        "machine": machine(),
+        "machine": machine(sys.argv),
+    }
+
+
+def stage(name: str, measure: str, distance: float, bound: float) -> dict[str, Any]:
+    """A stage of the run: how far it is from PyTorch's, and up to where that is right."""
+    return {"name": name, "measure": measure, "distance": distance, "bound": bound}
+
+
+def seen_json(name: str, run: Run, distances: Distances) -> dict[str, Any]:
+    """What one tree did with the request."""
+    return {
+        "tree": name,
+        "asked": run.asked,
+        "evaluated": run.evaluated,
+        "timesteps": run.timesteps,
+        "schedule_distance": distances.schedule,
+        "latents_distance": distances.latents,
+        "seconds_a_step": run.seconds_a_step,
     }
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:
-    """Infinity has no JSON form of its own: it is written as null."""
-    text = json.dumps(value, indent=2, default=str).replace("Infinity", "null")
+    """JSON has no form for a number that is not finite: it is written as null."""
+    text = json.dumps(finite(value), indent=2, default=str, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def print_table(console: Console, rows: list[tuple[str, Run, Distances]]) -> None:
+def finite(value: Any) -> Any:
+    """`value` with None for every float in it that is infinite or not a number."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_table(console: Console, rows: Sequence[Row]) -> None:
     """One row a run."""
     table = Table(box=None, pad_edge=False, caption="distances: to PyTorch at the asked-for steps")
     table.add_column("", no_wrap=True)
@@ -105,5 +123,9 @@ def print_table(console: Console, rows: list[tuple[str, Run, Distances]]) -> Non
 
 
 def number(distance: float) -> str:
-    """A distance for the table; an infinite one means that there is nothing to subtract."""
-    return "other length" if distance == float("inf") else f"{distance:.1e}"
+    """A distance for the eye; an infinite one means that there is nothing to subtract."""
+    if math.isnan(distance):
+        return "not a number"
+    if math.isinf(distance):
+        return "other length"
+    return f"{distance:.1e}" if distance else "0"

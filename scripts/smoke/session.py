@@ -52,7 +52,7 @@ def run_smoke(fork: Path, request: Request, out: Path, console: Console, before:
         soft_wrap=True,
     )
     with workspace(out) as scratch:
-        audio = IoAudioMixin().process_target_audio(request.context)
+        asked, audio = request, IoAudioMixin().process_target_audio(request.context)
         if request.checkpoint is None:
             request = replace(request, checkpoint=write_tiny(scratch / "tiny"))
         trees = {"after: this fork": fork}
@@ -65,18 +65,19 @@ def run_smoke(fork: Path, request: Request, out: Path, console: Console, before:
         from smoke.report import print_table, report_json, write_audio, write_json
 
         distances = distances_to_pytorch(request, list(runs.values()))
-        (*_, run), (*_, distance) = runs.values(), distances
+        rows = list(zip(runs, runs.values(), distances, strict=True))
+        _, run, distance = rows[-1]
         checks = judge(run, distance)
         results = scratch / "results"
         results.mkdir()
         mix_gain = write_audio(run, audio.T.numpy(), results)
-        evaluated = {name: seen.evaluated for name, seen in runs.items()}
-        write_json(report_json(request, run, distance, checks, mix_gain, evaluated), results / "report.json")
+        report = report_json(asked, rows, checks, mix_gain)
+        write_json(report, results / "report.json")
         out.mkdir(exist_ok=True)
         for path in results.iterdir():
             path.replace(out / path.name)
 
-    print_table(console, list(zip(runs, runs.values(), distances, strict=True)))
+    print_table(console, rows)
     for check in checks:
         if not check.holds:
             console.print(f"[bold red]{check.name}[/]: {check.sentence}", highlight=False, soft_wrap=True)
