@@ -1,0 +1,133 @@
+"""Fixtures for all folders; torch, diffusers and mlx are imported where a test asks for one of them."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+
+# the first example of a test may import torch
+hypothesis.settings.register_profile("project", deadline=None)
+hypothesis.settings.load_profile("project")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+RATE = 48_000
+FRAME = 1920  # samples
+
+
+@pytest.fixture(autouse=True)
+def _no_checkpoints_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACESTEP_CHECKPOINTS_DIR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """tiny_root(kind, shape): a folder with checkpoints/ below it, written once a session; not to be changed."""
+    import torch
+
+    from acestep.models.tiny import write_tiny_checkpoint
+
+    torch.set_num_threads(1)  # one test process a core; tiny sizes gain nothing from more
+
+    @cache
+    def root(kind: Any = "base", shape: Any = "plain") -> Path:
+        folder = tmp_path_factory.mktemp(f"tiny_{kind}_{shape}")
+        write_tiny_checkpoint(folder, kind, shape)
+        return folder
+
+    return root
+
+
+@pytest.fixture(scope="session")
+def load_handler(tiny_root: Callable[..., Path]) -> Callable[..., Any]:
+    """load_handler(shape, use_mlx_dit): a loaded handler, shared; what a test changes, monkeypatch takes back."""
+    from acestep.handler import AceStepHandler
+
+    @cache
+    def load(shape: str = "plain", use_mlx_dit: bool = True) -> AceStepHandler:
+        handler = AceStepHandler()
+        message, loaded = handler.initialize_service(
+            tiny_root("base", shape), device="cpu", use_mlx_dit=use_mlx_dit
+        )
+        assert loaded, message
+        return handler
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def mlx_handler(load_handler: Callable[..., Any]) -> Any:
+    """A handler on the tiny base checkpoint, the decoder on MLX."""
+    return load_handler("plain", True)
+
+
+@pytest.fixture(scope="session")
+def torch_handler(load_handler: Callable[..., Any]) -> Any:
+    """The same checkpoint, the decoder on PyTorch."""
+    return load_handler("plain", False)
+
+
+@pytest.fixture(scope="session")
+def load_pair(tiny_root: Callable[..., Path]) -> Callable[..., SimpleNamespace]:
+    """load_pair(shape, kind): `config` and one checkpoint's decoder twice, `mlx` and `torch`."""
+    from acestep.models.checkpoints import load_decoder
+    from acestep.models.config import read_config
+    from acestep.models.mlx.dit_convert import convert_and_load
+    from acestep.models.mlx.dit_model import MLXDiTDecoder
+
+    @cache
+    def load(shape: str = "plain", kind: str = "base") -> SimpleNamespace:
+        folder = tiny_root(kind, shape) / "checkpoints" / f"acestep-v15-{kind}"
+        config = read_config(folder)
+        on_mlx = MLXDiTDecoder.from_config(config)
+        convert_and_load(folder, on_mlx)
+        return SimpleNamespace(config=config, mlx=on_mlx, torch=load_decoder(folder, config))
+
+    return load
+
+
+@pytest.fixture(params=["plain", "xl"])
+def pair(request: pytest.FixtureRequest, load_pair: Callable[..., SimpleNamespace]) -> SimpleNamespace:
+    """Both shapes in turn."""
+    return load_pair(request.param)
+
+
+def tones(seconds: float, rate: int = RATE, channels: int = 2) -> np.ndarray:
+    """Three decaying notes a second, float32 [samples, channels]: something to fit a stem to."""
+    time = np.arange(round(seconds * rate)) / rate
+    notes = np.array([220.0, 277.2, 329.6, 440.0])[(time * 3).astype(int) % 4]
+    voice = 0.4 * np.sin(2 * np.pi * notes * time) * np.exp(-4 * (time * 3 % 1))
+    pan = np.linspace(1.0, 0.6, channels)
+    return (voice[:, None] * pan).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def make_context(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """make_context(seconds, name, rate, channels, subtype): a file to fit a stem to."""
+    import soundfile
+
+    @cache
+    def make(
+        seconds: float,
+        name: str = "context.wav",
+        rate: int = RATE,
+        channels: int = 2,
+        subtype: str | None = None,
+    ) -> Path:
+        path = tmp_path_factory.mktemp("context") / name
+        soundfile.write(path, tones(seconds, rate, channels), rate, subtype=subtype)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def context_wav(make_context: Callable[..., Path]) -> Path:
+    """5.24 s, 131 latent frames: an odd number, above the 128 below which a context is filled up."""
+    return make_context(131 * FRAME / RATE)
