@@ -16,7 +16,7 @@ from patches.outcomes import NotApplied, Role
 from patches.plan import WRITE_ORDER, Plan, make_plan, read_files
 from patches.report import check_json, check_text, refusal
 from patches.revert import REVERT_ORDER, make_revert
-from patches.unified import unified_diff
+from patches.unified import prefix_in_repository, unified_diff
 from patches.write import Change, write_all
 
 DONE, TO_APPLY, CANNOT = 0, 1, 3
@@ -44,8 +44,9 @@ def diff(options: argparse.Namespace) -> int:
     checkout, plan = _planned(options)
     if not plan.applicable:
         return _failed(options, refusal(checkout, plan), CANNOT)
+    prefix = prefix_in_repository(checkout.root)
     pairs = [(plan.before[role], plan.after[role]) for role in Role]
-    made = b"".join(unified_diff(before.name, before.data, after.data) for before, after in pairs)
+    made = b"".join(unified_diff(prefix + before.name, before.data, after.data) for before, after in pairs)
     if options.json:
         state = "applied" if plan.applied else "not applied"
         _say(options, "", {"state": state, "diff": made.decode("utf-8", "replace")})

@@ -98,6 +98,26 @@ def judge(files: Threesome) -> Judgement:
     return Judgement(execute, steps, kind, generate, _loops(files.generate, *really))
 
 
+def calls_that_fail(files: Threesome) -> frozenset[str]:
+    """Which of the calls from E into D and from D into G pass what is not taken: upstream then runs PyTorch."""
+    asked = _ask(files.execute, PLAIN)
+    forwarded = _forward(files.diffusion, asked, PLAIN)
+    into_diffusion = asked is not None and not _fits(files.diffusion, RUN, asked, is_method=True)
+    into_generate = forwarded is not None and not _fits(files.generate, GENERATE, forwarded)
+    return frozenset({RUN} if into_diffusion else ()) | frozenset({GENERATE} if into_generate else ())
+
+
+def _fits(source: Source, name: str, arguments: Arguments, is_method: bool = False) -> bool:
+    function = next((f for f in _functions(source) if f.name == name), None)
+    try:
+        positional = [Value()] * is_method + list(arguments.positional)
+        return function is None or bool(
+            Interpreter(source.tree).bind(function, positional, arguments.keywords)
+        )
+    except DoesNotFit:
+        return False
+
+
 def _ask(source: Source, request: Request) -> Arguments | None:
     """What E hands to D; None if there is no call to be seen."""
     for function in _functions(source):

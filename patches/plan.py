@@ -49,7 +49,7 @@ def make_plan(files: Mapping[Role, Source]) -> Plan:
 
     Raises UnreadableSource if LibCST cannot carry a file that needs an edit.
     """
-    found = judge(_threesome(files))
+    found = judge(threesome(files))
     states: dict[Role, State] = {
         Role.EXECUTE: _execute(files[Role.EXECUTE], found),
         Role.DIFFUSION: _diffusion(files[Role.DIFFUSION], found),
@@ -74,7 +74,8 @@ def undone(files: Mapping[Role, Source]) -> tuple[dict[Role, Source], dict[Role,
     return before, {role: edit.names for role, edit in edits.items()}
 
 
-def _threesome(files: Mapping[Role, Source]) -> Threesome:
+def threesome(files: Mapping[Role, Source]) -> Threesome:
+    """The three files as `patches.judge` takes them."""
     return Threesome(files[Role.EXECUTE], files[Role.DIFFUSION], files[Role.GENERATE])
 
 
@@ -111,7 +112,7 @@ def _edited(source: Source, detail: str, edit: Callable[[], Edit]) -> State:
 
 def _proved(plan: Plan) -> Plan:
     """Judges the result as the original was judged: what the edits do not bring about is not promised."""
-    found = judge(_threesome(plan.after))
+    found = judge(threesome(plan.after))
     good = {Role.EXECUTE: found.execute, Role.DIFFUSION: found.diffusion, Role.GENERATE: bool(found.generate)}
     if all(good.values()) and found.together.steps:
         return plan

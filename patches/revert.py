@@ -6,8 +6,10 @@ from patches import generate_patch
 from patches.diffusion_patch import TURBO
 from patches.errors import KitError
 from patches.generate_patch import BLOCK_NAME
+from patches.judge import calls_that_fail
+from patches.names import RUN
 from patches.outcomes import Role
-from patches.plan import make_plan, undone
+from patches.plan import make_plan, threesome, undone
 from patches.source import Source
 
 # E first: with D and G still patched the MLX path goes on as before 82a5d84, it does not fail.
@@ -30,6 +32,9 @@ def make_revert(files: Mapping[Role, Source]) -> dict[Role, Source]:
         _refuse_two_originals(files, taken)
     if not any(taken.values()):
         return dict(files)
+    broken = calls_that_fail(threesome(before)) - calls_that_fail(threesome(files))
+    if broken and not generate_patch.noted(files[Role.GENERATE]):
+        raise _edited(files, [Role.EXECUTE if RUN in broken else Role.DIFFUSION])
     again = make_plan(before)
     wrong = [role for role in Role if files[role].data not in (before[role].data, again.after[role].data)]
     if not again.applicable or wrong:

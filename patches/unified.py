@@ -2,12 +2,23 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 _NO_NEWLINE = b"\n\\ No newline at end of file\n"
 
 
+def prefix_in_repository(root: Path) -> str:
+    """Where `root` is in its git repository, with a slash ("" at the top or without one).
+
+    `git apply` takes names from the top of the repository, wherever it runs: others it leaves out silently.
+    """
+    here = root.resolve()
+    top = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
+    return "" if top == here else f"{here.relative_to(top).as_posix()}/"
+
+
 def unified_diff(name: str, before: bytes, after: bytes) -> bytes:
-    """The diff of one file called `name` (relative to the checkout's root); empty if nothing changes."""
+    """The diff of one file called `name`; empty if nothing changes."""
     if before == after:
         return b""
     path = name.encode()
