@@ -144,7 +144,12 @@ def load_silence_latent(folder: Path, config: ModelConfig) -> torch.Tensor:
     return silence.float().transpose(1, 2).contiguous()
 
 
-def _load_pretrained(cls: Any, folder: Path) -> Any:
+def _key(entry: Any) -> str:
+    """The key of an entry of a library's loading report, which holds shapes too where they are what is wrong."""
+    return str(entry[0] if isinstance(entry, tuple) else entry)
+
+
+def _load_pretrained(cls: Any, folder: Path, **options: Any) -> Any:
     """A library's own loader, made strict: what it would only warn of is an error here."""
     read_json(folder / "config.json")
     for path in sorted(folder.glob("*.safetensors")):
@@ -155,6 +160,7 @@ def _load_pretrained(cls: Any, folder: Path) -> Any:
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
+            **options,
             torch_dtype=torch.float32,
         )
     except Exception as error:  # both libraries raise a dozen types for a folder that is not theirs
@@ -163,7 +169,9 @@ def _load_pretrained(cls: Any, folder: Path) -> Any:
         ) from None
     wrong = {kind: info.get(f"{kind}_keys") or () for kind in ("missing", "unexpected", "mismatched")}
     if any(wrong.values()):
-        found = ", ".join(name_keys(kind, [str(key) for key in keys]) for kind, keys in wrong.items() if keys)
+        found = ", ".join(
+            name_keys(kind, [_key(entry) for entry in keys]) for kind, keys in wrong.items() if keys
+        )
         raise CheckpointError(
             f"{folder}: the weights do not fit its config.json: {found}; copy the checkpoint again"
         )
@@ -189,7 +197,11 @@ def load_vae(folder: Path, config: ModelConfig) -> AutoencoderOobleck:
 
 def load_text_encoder(folder: Path, config: ModelConfig) -> tuple[Qwen3Model, PreTrainedTokenizerBase]:
     """The text encoder, float32 on the CPU, and its tokenizer."""
-    encoder: Qwen3Model = _load_pretrained(Qwen3Model, folder)
+    encoder: Qwen3Model = _load_pretrained(
+        Qwen3Model,
+        folder,
+        ignore_mismatched_sizes=True,  # they are listed then, and refused by name
+    )
     if encoder.config.hidden_size != config.text_hidden_dim:
         raise CheckpointError(
             f"{folder} is {encoder.config.hidden_size} wide, the DiT's config.json asks for text_hidden_dim "
