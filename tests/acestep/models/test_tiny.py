@@ -1,0 +1,111 @@
+"""The tiny checkpoint: the same bytes for the same seed, small, quick, and in a layout that loads."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from acestep.constants import TRACK_NAMES
+from acestep.models.checkpoints import load_text_encoder
+from acestep.models.config import read_config
+from acestep.models.tiny import write_tiny_checkpoint
+
+KINDS_AND_SHAPES = [(kind, shape) for kind in ("base", "turbo") for shape in ("plain", "xl")]
+
+
+def hashes(root: Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_same_seed_same_bytes(tiny_root: Callable[..., Path], tmp_path: Path) -> None:
+    torch.manual_seed(99)  # the caller's random state must not matter
+    write_tiny_checkpoint(tmp_path)
+    assert hashes(tmp_path) == hashes(tiny_root())
+
+
+def test_callers_random_state_is_left_alone(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    want = torch.randn(3)
+    torch.manual_seed(7)
+    write_tiny_checkpoint(tmp_path)
+    assert torch.equal(torch.randn(3), want)
+
+
+def test_another_seed_other_weights_everywhere(tiny_root: Callable[..., Path], tmp_path: Path) -> None:
+    write_tiny_checkpoint(tmp_path, seed=1)
+    first, second = hashes(tiny_root()), hashes(tmp_path)
+    assert first.keys() == second.keys()
+    other = {name for name, digest in first.items() if digest != second[name]}
+    assert other == {
+        "checkpoints/Qwen3-Embedding-0.6B/model.safetensors",
+        "checkpoints/acestep-v15-base/model.safetensors",
+        "checkpoints/acestep-v15-base/silence_latent.pt",
+        "checkpoints/vae/diffusion_pytorch_model.safetensors",
+    }
+
+
+def test_under_5_mb_and_5_s(tmp_path: Path) -> None:
+    start = time.process_time()
+    write_tiny_checkpoint(tmp_path, shape="xl")
+    assert time.process_time() - start < 5
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 5_000_000
+
+
+@pytest.mark.parametrize(("kind", "shape"), KINDS_AND_SHAPES, ids=map("_".join, KINDS_AND_SHAPES))
+def test_every_kind_and_shape_loads_on_both_sides(load_pair: Any, kind: str, shape: str) -> None:
+    pair = load_pair(shape, kind)
+    assert pair.config.is_turbo == (kind == "turbo")
+    assert pair.torch.config.is_turbo == (kind == "turbo")
+    assert (pair.config.encoder_hidden_size == pair.config.hidden_size) == (shape == "plain")
+
+
+def test_returns_the_dit_folder(tmp_path: Path) -> None:
+    assert write_tiny_checkpoint(tmp_path, "turbo") == tmp_path / "checkpoints" / "acestep-v15-turbo"
+
+
+def test_shape_reaches_every_branch_of_the_decoder(tiny_root: Callable[..., Path]) -> None:
+    config = read_config(tiny_root() / "checkpoints" / "acestep-v15-base")
+    assert config.num_key_value_heads < config.num_attention_heads
+    assert set(config.layer_types) == {"sliding_attention", "full_attention"}
+    shortest_context = 128 // config.patch_size
+    assert 2 * config.sliding_window + 1 < shortest_context
+    assert config.in_channels == 3 * config.audio_acoustic_hidden_dim
+
+
+def test_layout_is_upstreams(tiny_root: Callable[..., Path]) -> None:
+    checkpoints = tiny_root() / "checkpoints"
+    dit = checkpoints / "acestep-v15-base"
+    config = json.loads((dit / "config.json").read_text())
+    assert config["auto_map"].keys() == {"AutoConfig", "AutoModel"}
+    assert config["fsq_dim"] == config["hidden_size"]
+    tensors = load_file(dit / "model.safetensors")
+    parts = ("decoder.", "encoder.", "tokenizer.", "detokenizer.", "null_condition_emb")
+    assert {part for part in parts for key in tensors if key.startswith(part)} == set(parts)
+    assert tensors["null_condition_emb"].shape == (1, 1, config["hidden_size"])
+    assert {value.dtype for value in tensors.values()} == {torch.float32}
+    silence = torch.load(dit / "silence_latent.pt", weights_only=True)
+    assert silence.shape == (1, config["timbre_hidden_dim"], 750)
+    assert (checkpoints / "acestep-5Hz-lm-1.7B" / "model.safetensors").stat().st_size == 0
+
+
+@pytest.mark.parametrize("track", TRACK_NAMES)
+def test_tokenizer_gives_every_prompt_back_and_knows_its_words(
+    tiny_root: Callable[..., Path], track: str
+) -> None:
+    from diffusers import AceStepPipeline
+
+    folder = tiny_root() / "checkpoints"
+    _, tokenizer = load_text_encoder(
+        folder / "Qwen3-Embedding-0.6B", read_config(folder / "acestep-v15-base")
+    )
+    text = AceStepPipeline._get_task_instruction("lego", track) + " Ünïcode 日本"
+    tokens = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(tokens) == text
+    assert len(tokens) < len(text.encode()) / 2, "trained on the prompts, it takes fewer tokens than bytes"
