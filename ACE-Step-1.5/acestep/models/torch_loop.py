@@ -26,6 +26,13 @@ class _GivenConditions:
         return self._states, None
 
 
+class _FromTheFirstTimestep(FlowMatchEulerDiscreteScheduler):
+    """Starts at its first timestep. The library looks it up by value and, of two equal ones, takes the second."""
+
+    def index_for_timestep(self, *_: Any, **__: Any) -> int:
+        return 0
+
+
 class GivenTensorsPipeline(AceStepPipeline):
     """AceStepPipeline that starts from context latents and encoder states."""
 
@@ -38,7 +45,7 @@ class GivenTensorsPipeline(AceStepPipeline):
         null_condition_emb: torch.Tensor,
     ) -> "GivenTensorsPipeline":
         """A pipeline of the decoder alone; its constructor is the library's, which inspects the signature."""
-        scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0)
+        scheduler = _FromTheFirstTimestep(num_train_timesteps=1, shift=1.0)
         pipeline = cls(None, None, None, decoder, None, scheduler)
         pipeline.condition_encoder = _GivenConditions(encoder_hidden_states, null_condition_emb)
         pipeline._source, pipeline._mask = context_latents.chunk(2, dim=-1)
