@@ -12,6 +12,9 @@ from smoke.request import Request
 from smoke.run import Run
 
 
+INPUTS = ("noise", "context_latents", "encoder_hidden_states", "null_condition_emb")
+
+
 @dataclass(frozen=True)
 class Distances:
     """How far a run is from PyTorch.
@@ -40,22 +43,29 @@ def schedule_distance(a: list[float], b: list[float]) -> float:
 
 
 def distances_to_pytorch(request: Request, runs: list[Run]) -> list[Distances]:
-    """One PyTorch run at the asked-for step count for each run, from its own noise, context and encoder states."""
+    """Of each run to a PyTorch run at the asked-for step count, from its own noise, context and encoder states.
+
+    Runs that had the very same inputs share one PyTorch run.
+    """
     if request.checkpoint is None:
         raise ValueError("the request names no checkpoint to load PyTorch's decoder from")
     decoder = load_decoder(request.checkpoint, read_config(request.checkpoint))
     distances = []
+    given: dict[str, torch.Tensor] = {}
     for run in runs:
-        reference = torch_generate_diffusion(
-            decoder,
-            infer_steps=request.steps,
-            shift=request.shift,
-            guidance_scale=request.guidance_scale,
-            noise=run.tensors["noise"],
-            context_latents=run.tensors["context_latents"],
-            encoder_hidden_states=run.tensors["encoder_hidden_states"],
-            null_condition_emb=run.tensors["null_condition_emb"],
-        )
+        inputs = {name: run.tensors[name] for name in INPUTS}
+        if not given or not all(torch.equal(inputs[name], given[name]) for name in INPUTS):
+            given = inputs
+            reference = torch_generate_diffusion(
+                decoder,
+                infer_steps=request.steps,
+                shift=request.shift,
+                guidance_scale=request.guidance_scale,
+                noise=inputs["noise"],
+                context_latents=inputs["context_latents"],
+                encoder_hidden_states=inputs["encoder_hidden_states"],
+                null_condition_emb=inputs["null_condition_emb"],
+            )
         distances.append(
             Distances(
                 schedule=schedule_distance(run.timesteps, reference.timesteps),
