@@ -5,7 +5,6 @@ checkpoints/vae/                   AutoencoderOobleck, diffusers' layout
 checkpoints/Qwen3-Embedding-0.6B/  the text encoder and its tokenizer, transformers' layout
 """
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -127,13 +126,15 @@ def load_silence_latent(folder: Path, config: ModelConfig) -> torch.Tensor:
         silence = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; is the checkpoint copied whole?") from None
-    except pickle.UnpicklingError:  # PyTorch's text would recommend to run what is in the file
-        raise CheckpointError(
-            f"{path} holds something else than a tensor; copy the checkpoint again"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError) as error:
         raise CheckpointError(
             f"{path} cannot be read ({_first_line(error)}); copy the checkpoint again"
+        ) from None
+    except (
+        Exception
+    ):  # whatever the bytes led the unpickler to; its text may recommend to run what is in the file
+        raise CheckpointError(
+            f"{path} holds something else than a tensor; copy the checkpoint again"
         ) from None
     channels, frames = config.timbre_hidden_dim, config.timbre_fix_frame
     shape = tuple(silence.shape) if isinstance(silence, torch.Tensor) else type(silence).__name__
