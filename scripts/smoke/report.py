@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from acestep.constants import SAMPLE_RATE
+from smoke import words
 from smoke.compare import Distances
 from smoke.judge import LATENTS_BOUND, SCHEDULE_BOUND, Check
 from smoke.machine import machine
@@ -115,17 +116,8 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
             name,
             str(run.asked),
             str(run.evaluated),
-            number(distances.schedule),
-            number(distances.latents),
+            words.distance(distances.schedule),
+            words.distance(distances.latents),
             f"{run.seconds_a_step:.3g}",
         )
     console.print(table)
-
-
-def number(distance: float) -> str:
-    """A distance for the eye; an infinite one means that there is nothing to subtract."""
-    if math.isnan(distance):
-        return "not a number"
-    if math.isinf(distance):
-        return "other length"
-    return f"{distance:.1e}" if distance else "0"

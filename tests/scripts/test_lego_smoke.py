@@ -57,7 +57,7 @@ def test_the_bar_ends_at_the_asked_for_steps(first_run):
 def test_report_stem_and_mix_are_written(first_run):
     _, folder = first_run
     out = folder / "out" / "lego_smoke"
-    assert sorted(path.name for path in out.iterdir()) == ["mix.wav", "report.json", "stem.wav"]
+    assert sorted(path.name for path in out.iterdir()) == ["mix.wav", "report.html", "report.json", "stem.wav"]
     report = json.loads((out / "report.json").read_text())
     assert report["ok"] is True
     assert report["evaluated_by_tree"] == {"before: patches reverted": 8, "after: this fork": 11}
