@@ -7,7 +7,8 @@ request hold `infer_steps`, the call left it out.
 import ast
 
 from patches.evaluate import dotted
-from patches.names import RUN
+from patches.judge import request_holds_steps
+from patches.names import BUILD, RUN
 from patches.outcomes import CannotEdit, Edit
 from patches.places import Call, Places, places_of
 from patches.source import Source
@@ -25,6 +26,8 @@ def edit(source: Source) -> Edit:
         raise CannotEdit(f"the call of {RUN} passes {present.text}, which is not what was asked for")
     if any(item.stars == "**" for item in call.arguments.items):
         raise CannotEdit(f"the call of {RUN} passes **keywords that may hold infer_steps")
+    if not request_holds_steps(source):
+        raise CannotEdit(f"the request that {BUILD} makes holds no infer_steps")
     after = call.arguments.named("timesteps") or call.arguments.last
     new = f'infer_steps={_request_dict(places, call)}.get("infer_steps", 8)'
     text = apply_splices(source.text, add_items(source.text, call.arguments, after, [new]))

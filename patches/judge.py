@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from patches.evaluate import dotted
 from patches.interpret import Arguments, DoesNotFit, FunctionNode, Interpreter, TooMuchToFollow
-from patches.names import GENERATE, RUN
+from patches.names import BUILD, GENERATE, RUN
 from patches.source import Source
 from patches.values import Origin, Value, constant, something
 
@@ -120,9 +120,10 @@ def _fits(source: Source, name: str, arguments: Arguments, is_method: bool = Fal
 
 def _ask(source: Source, request: Request) -> Arguments | None:
     """What E hands to D; None if there is no call to be seen."""
+    absent = not request_holds_steps(source)
     for function in _functions(source):
         if any(_is_call_of(node, RUN) for node in ast.walk(function)):
-            run = Interpreter(source.tree, RUN, lambda node: _asked_for(node, request))
+            run = Interpreter(source.tree, RUN, lambda node: _asked_for(node, request, absent))
             names = {a.arg for a in [*function.args.args, *function.args.kwonlyargs]}
             given = {"infer_steps": _STEPS, "timesteps": request.timesteps}
             return _seen(run, function, Arguments((), {k: v for k, v in given.items() if k in names}))
@@ -163,7 +164,20 @@ def _seen(run: Interpreter, function: FunctionNode, arguments: Arguments) -> Arg
     return run.seen[0] if len(run.seen) else None
 
 
-def _asked_for(node: ast.expr, request: Request) -> Value | None:
+def request_holds_steps(source: Source) -> bool:
+    """Whether E's builder puts infer_steps into the request; true where there is no builder to be read."""
+    builder = next((f for f in _functions(source) if f.name == BUILD), None)
+    if builder is None:
+        return True
+    run = Interpreter(source.tree)
+    try:
+        made = run.follow(builder, run.bind(builder, (), {}))
+    except (TooMuchToFollow, RecursionError):
+        return True
+    return made.entries is None or "infer_steps" in made.entries
+
+
+def _asked_for(node: ast.expr, request: Request, steps_absent: bool) -> Value | None:
     """The request as E sees it: kwargs.get("infer_steps", ...), kwargs["timesteps"] and the like."""
     match node:
         case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value=str() as key), *_]):
@@ -172,6 +186,8 @@ def _asked_for(node: ast.expr, request: Request) -> Value | None:
             pass
         case _:
             return _host(node, request)
+    if key == "infer_steps" and steps_absent:
+        return None
     return {"infer_steps": _STEPS, "timesteps": request.timesteps}.get(key) or _host(node, request)
 
 

@@ -1,5 +1,6 @@
 """Upstream's names at the three sites, and the two values that the patches thread through them."""
 
+BUILD = "_build_service_generate_kwargs"
 RUN = "_mlx_run_diffusion"
 GENERATE = "mlx_generate_diffusion"
 SCHEDULE = "get_timestep_schedule"

@@ -5,7 +5,14 @@ import pytest
 from patches.judge import Honoured
 from patches.outcomes import Role
 from patches.plan import make_plan
-from tests.patches.contract import changed, check_applied, check_refused, check_transformed, sources
+from tests.patches.contract import (
+    changed,
+    check_applied,
+    check_refused,
+    check_transformed,
+    not_applied,
+    sources,
+)
 from tests.patches.mini_checkout import BEFORE, PATCHED, STEPS_IN_EXECUTE, MiniCheckout
 
 TIMESTEPS = 'timesteps=generate_kwargs.get("timesteps"),'
@@ -167,6 +174,15 @@ def test_steps_passed_by_a_helper_method_are_applied() -> None:
 )
 def test_what_is_ambiguous_is_left_alone_with_the_reason(change: tuple[str, str], reason: str) -> None:
     assert check_refused(BEFORE.edited("execute", change))["execute"] == reason
+
+
+def test_a_request_that_holds_no_steps_has_none_to_pass() -> None:
+    renamed = BEFORE.edited("execute", ("built.update(infer_steps=", "built.update(num_steps="))
+    assert check_refused(renamed) == {
+        "execute": "the request that _build_service_generate_kwargs makes holds no infer_steps"
+    }
+    patched = PATCHED.edited("execute", ("built.update(infer_steps=", "built.update(num_steps="))
+    assert "execute" in not_applied(make_plan(sources(patched)))
 
 
 def test_without_a_dict_of_the_request_there_is_nothing_to_read_the_steps_from() -> None:
