@@ -50,11 +50,12 @@ _COMPARED: Mapping[type[ast.cmpop], Callable[[object, object], object]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a module's own level says: values by name, methods by name, names by alias."""
+    """What a module's own level says: values and methods by name, names by alias; and all its functions."""
 
     values: Env
     methods: dict[str, ast.FunctionDef]
     aliases: dict[str, str]
+    functions: list[ast.FunctionDef | ast.AsyncFunctionDef]
 
 
 class Evaluator:

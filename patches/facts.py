@@ -10,11 +10,13 @@ from patches.values import Origin, Value, constant, something
 @lru_cache(maxsize=32)  # each request that is followed through a module asks for these again
 def facts_of(module: ast.Module) -> Facts:
     """The facts of `module`, in the order of its statements; what a condition decides is left open."""
-    facts = Facts({}, {}, {})
+    facts = Facts({}, {}, {}, [])
     reader = Evaluator(facts)
     for node in ast.walk(module):
         if isinstance(node, ast.ClassDef):
             facts.methods.update((f.name, f) for f in node.body if isinstance(f, ast.FunctionDef))
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            facts.functions.append(node)
         elif isinstance(node, ast.ImportFrom):
             facts.aliases.update((alias.asname, alias.name) for alias in node.names if alias.asname)
     for statement in module.body:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from patches.evaluate import dotted
+from patches.facts import facts_of
 from patches.interpret import Arguments, DoesNotFit, FunctionNode, Interpreter, TooMuchToFollow
 from patches.names import BUILD, GENERATE, RUN
 from patches.source import Source
@@ -108,7 +109,7 @@ def calls_that_fail(files: Threesome) -> frozenset[str]:
 
 
 def _fits(source: Source, name: str, arguments: Arguments, is_method: bool = False) -> bool:
-    function = next((f for f in _functions(source) if f.name == name), None)
+    function = _function(source, name)
     try:
         positional = [Value()] * is_method + list(arguments.positional)
         return function is None or bool(
@@ -121,7 +122,7 @@ def _fits(source: Source, name: str, arguments: Arguments, is_method: bool = Fal
 def _ask(source: Source, request: Request) -> Arguments | None:
     """What E hands to D; None if there is no call to be seen."""
     absent = not request_holds_steps(source)
-    for function in _functions(source):
+    for function in facts_of(source.tree).functions:
         if any(_is_call_of(node, RUN) for node in ast.walk(function)):
             run = Interpreter(source.tree, RUN, lambda node: _asked_for(node, request, absent))
             names = {a.arg for a in [*function.args.args, *function.args.kwonlyargs]}
@@ -132,7 +133,7 @@ def _ask(source: Source, request: Request) -> Arguments | None:
 
 def _forward(source: Source, asked: Arguments | None, request: Request) -> Arguments | None:
     """What D hands to G when it is called with `asked`; None if that call does not fit, or G is not called."""
-    function = next((f for f in _functions(source) if f.name == RUN), None)
+    function = _function(source, RUN)
     if function is None or asked is None:
         return None
     run = Interpreter(source.tree, GENERATE, lambda node: _host(node, request))
@@ -145,7 +146,7 @@ def _loops(source: Source, plain: Arguments | None, listed: Arguments | None) ->
 
 
 def _loop_is_of(source: Source, arguments: Arguments | None, origin: Origin) -> bool:
-    function = next((f for f in _functions(source) if f.name == GENERATE), None)
+    function = _function(source, GENERATE)
     if function is None or arguments is None:
         return False
     run = Interpreter(source.tree)
@@ -166,7 +167,7 @@ def _seen(run: Interpreter, function: FunctionNode, arguments: Arguments) -> Arg
 
 def request_holds_steps(source: Source) -> bool:
     """Whether E's builder puts infer_steps into the request; true where there is no builder to be read."""
-    builder = next((f for f in _functions(source) if f.name == BUILD), None)
+    builder = _function(source, BUILD)
     if builder is None:
         return True
     run = Interpreter(source.tree)
@@ -246,8 +247,8 @@ def _with(arguments: Arguments | None, request: Request, further: Mapping[str, V
     return Arguments(arguments.positional, {**arguments.keywords, **further})
 
 
-def _functions(source: Source) -> list[FunctionNode]:
-    return [n for n in ast.walk(source.tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+def _function(source: Source, name: str) -> FunctionNode | None:
+    return next((f for f in facts_of(source.tree).functions if f.name == name), None)
 
 
 def _is_call_of(node: ast.AST, name: str) -> bool:
