@@ -114,11 +114,7 @@ def make_context(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
     @cache
     def make(
-        seconds: float,
-        name: str = "context.wav",
-        rate: int = RATE,
-        channels: int = 2,
-        subtype: str | None = None,
+        seconds: float, name: str = "context.wav", rate: int = RATE, channels: int = 2, subtype: str = "FLOAT"
     ) -> Path:
         path = tmp_path_factory.mktemp("context") / name
         soundfile.write(path, tones(seconds, rate, channels), rate, subtype=subtype)

@@ -1,0 +1,113 @@
+"""Context audio as latents, and the frames that are to be generated."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from parity_helper import assert_equal
+
+from acestep.core.generation.handler.conditioning_target import check_range
+from acestep.errors import RequestError
+
+RATE, FRAME = 48_000, 1920
+
+
+def latents(handler: Any, path: Path, seeds: list[int]) -> torch.Tensor:
+    return handler._encode_audio_to_latents(handler.process_target_audio(path), seeds)
+
+
+class TestSourceLatents:
+    """What the VAE makes of the context."""
+
+    def test_frames_of_the_context(self, mlx_handler: Any, context_wav: Path) -> None:
+        source = latents(mlx_handler, context_wav, [1])
+        assert source.shape == (1, 131, mlx_handler.config.audio_acoustic_hidden_dim)
+        assert source.dtype == torch.float32
+
+    def test_part_of_a_frame_counts(self, mlx_handler: Any, make_context: Callable[..., Path]) -> None:
+        assert latents(mlx_handler, make_context(130.5 * FRAME / RATE), [1]).shape[1] == 131
+
+    def test_short_context_is_filled_up_with_the_latents_of_silence(
+        self, mlx_handler: Any, make_context: Callable[..., Path]
+    ) -> None:
+        """3 s are 75 frames of 128."""
+        path = make_context(3.0)
+        source = latents(mlx_handler, path, [1, 2])
+        assert source.shape[:2] == (2, 128)
+        silence = mlx_handler.model.silence_latent[:, :53]
+        assert_equal(source[:, 75:], silence.expand(2, -1, -1))
+        audio = mlx_handler.process_target_audio(path)
+        with torch.inference_mode():
+            posterior = mlx_handler.vae.encode(audio[None]).latent_dist
+        want = posterior.sample(torch.Generator().manual_seed(1))[0].T
+        assert_equal(source[0, :75], want)
+
+    def test_draw_is_repeated_by_its_seed_alone_or_in_a_batch(
+        self, mlx_handler: Any, make_context: Callable[..., Path]
+    ) -> None:
+        path = make_context(1.0)
+        one, two = latents(mlx_handler, path, [1]), latents(mlx_handler, path, [2])
+        assert_equal(latents(mlx_handler, path, [1, 2]), torch.cat([one, two]))
+        assert not torch.equal(one, two)
+
+    def test_context_matters(self, mlx_handler: Any, make_context: Callable[..., Path]) -> None:
+        """Upstream once silenced every source frame; only the length was left of the WAV."""
+        quiet = latents(mlx_handler, make_context(1.0), [1])[:, :25]
+        silence = mlx_handler.model.silence_latent[:, :25]
+        other = latents(mlx_handler, make_context(1.0, channels=1), [1])[:, :25]
+        assert (quiet - silence).norm() > 0.1 * quiet.norm()
+        assert not torch.equal(quiet, other)
+
+
+class TestChunkMask:
+    """1 where the stem is generated, 25 frames a second."""
+
+    @pytest.mark.parametrize(
+        ("start", "end", "first", "last"),
+        [
+            pytest.param(0.0, -1.0, 0, 128, id="everywhere"),
+            pytest.param(0.0, 0.0, 0, 128, id="end_zero_is_the_end"),
+            pytest.param(1.0, 2.0, 25, 50, id="one_second"),
+            pytest.param(2.0, -1.0, 50, 128, id="from_two_seconds_on"),
+            pytest.param(0.05, 0.11, 1, 2, id="parts_of_frames_are_cut"),
+            pytest.param(1.0, 1.01, 25, 26, id="one_frame_at_least"),
+            pytest.param(4.0, 9.0, 100, 128, id="beyond_the_end"),
+        ],
+    )
+    def test_range(self, mlx_handler: Any, start: float, end: float, first: int, last: int) -> None:
+        mask = mlx_handler._build_chunk_mask(128, 8, start, end)
+        assert mask.shape == (128, 8)
+        assert mask.dtype == torch.float32
+        ones = torch.nonzero(mask.amin(dim=1) == 1).flatten().tolist()
+        assert ones == list(range(first, last))
+        assert mask.sum() == 8 * (last - first), "the rest is 0"
+
+
+class TestRange:
+    """A range outside of the context is refused, not cut."""
+
+    @pytest.mark.parametrize(
+        ("start", "end"), [(0.0, -1.0), (0.0, 5.0), (2.0, 0.0), (4.9, 5.0), (0.0, 5.02)], ids=str
+    )
+    def test_within(self, start: float, end: float) -> None:
+        check_range(start, end, 5.0)
+
+    @pytest.mark.parametrize(
+        ("start", "end", "shown"),
+        [
+            pytest.param(3.0, 2.0, "3 s to 2 s", id="end_before_start"),
+            pytest.param(2.0, 2.0, "2 s to 2 s", id="nothing"),
+            pytest.param(5.0, -1.0, "5 s to 5 s", id="start_at_the_end"),
+            pytest.param(0.0, 5.03, "0 s to 5.03 s", id="end_outside"),
+            pytest.param(-0.5, 2.0, "-0.5 s to 2 s", id="start_outside"),
+        ],
+    )
+    def test_outside(self, start: float, end: float, shown: str) -> None:
+        with pytest.raises(RequestError) as refused:
+            check_range(start, end, 5.0)
+        assert str(refused.value) == (
+            f"the range from {shown} is not within the context, which lasts 5.00 s; "
+            "give repainting_start below repainting_end, both within it"
+        )

@@ -1,0 +1,180 @@
+"""Context audio: every usual kind of file is read alike, every useless one is refused with a sentence."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from parity_helper import assert_equal, assert_near
+
+from acestep.core.generation.handler.io_audio import IoAudioMixin
+from acestep.errors import AudioError
+
+RATE = 48_000
+KINDS = "give a WAV, FLAC, OGG or MP3 file"
+
+
+def read(path: Path | str) -> torch.Tensor:
+    return IoAudioMixin().process_target_audio(path)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(AudioError) as refused:
+        read(path)
+    return str(refused.value)
+
+
+def write(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "FLOAT") -> Path:
+    soundfile.write(path, samples, rate, subtype=subtype)
+    return path
+
+
+def noise(seconds: float, channels: int = 2, level: float = 0.1) -> np.ndarray:
+    draw = np.random.default_rng(0)
+    return (level * draw.standard_normal((round(seconds * RATE), channels))).astype(np.float32)
+
+
+class TestKinds:
+    """One sound in many files."""
+
+    @pytest.mark.parametrize(
+        ("name", "subtype", "bound"),
+        [
+            pytest.param("context.wav", "PCM_16", 1e-4, id="wav_16"),
+            pytest.param("context.wav", "PCM_24", 1e-6, id="wav_24"),
+            pytest.param("context.wav", "PCM_32", 1e-7, id="wav_32"),
+            pytest.param("context.wav", "FLOAT", 0.0, id="wav_float"),
+            pytest.param("context.wav", "DOUBLE", 0.0, id="wav_double"),
+            pytest.param("context.flac", "PCM_24", 1e-6, id="flac"),
+            pytest.param("context.ogg", "VORBIS", 0.1, id="ogg"),
+            pytest.param("context.mp3", "MPEG_LAYER_III", 0.1, id="mp3"),
+        ],
+    )
+    def test_formats(self, make_context: Callable[..., Path], name: str, subtype: str, bound: float) -> None:
+        """Lossy ones are near in loudness and shape; MP3 may add a few samples at the ends."""
+        want = read(make_context(3.0))
+        got = read(make_context(3.0, name, subtype=subtype))
+        assert got.dtype == torch.float32
+        assert abs(got.shape[1] - want.shape[1]) <= (2304 if name.endswith("mp3") else 0)
+        length = min(got.shape[1], want.shape[1])
+        assert_near(got[:, :length], want[:, :length], l2=bound)
+
+    @pytest.mark.parametrize("rate", [22_050, 44_100, 96_000])
+    def test_rates(self, make_context: Callable[..., Path], rate: int) -> None:
+        """The same tones, so the same samples after resampling, up to the notes' hard beginnings."""
+        got, want = read(make_context(3.0, rate=rate)), read(make_context(3.0))
+        assert got.shape == want.shape == (2, 3 * RATE)
+        assert_near(got, want, l2=0.05)
+
+    def test_mono_is_doubled(self, make_context: Callable[..., Path]) -> None:
+        left, right = read(make_context(3.0, channels=1))
+        assert_equal(left, right)
+        assert_equal(left, read(make_context(3.0))[0])
+
+    def test_channels_stay_apart(self, tmp_path: Path) -> None:
+        samples = noise(1.0)
+        got = read(write(tmp_path / "stereo.wav", samples))
+        assert_equal(got, samples.T)
+        assert not torch.equal(got[0], got[1])
+
+    def test_peaks_beyond_full_scale_are_clamped(self, tmp_path: Path) -> None:
+        samples = noise(1.0)
+        samples[100], samples[200] = 1.5, -2.0
+        got = read(write(tmp_path / "loud.wav", samples))
+        assert got[0, 100] == 1.0
+        assert got[0, 200] == -1.0
+        assert_equal(got[:, 300:], samples[300:].T)
+
+    def test_path_may_be_text(self, make_context: Callable[..., Path]) -> None:
+        assert_equal(read(str(make_context(3.0))), read(make_context(3.0)))
+
+    @pytest.mark.parametrize("level", [1.1e-4, 1.0], ids=["quiet", "loud"])
+    def test_level_is_kept(self, tmp_path: Path, level: float) -> None:
+        samples = np.zeros((RATE, 2), dtype=np.float32)
+        samples[7] = level
+        assert read(write(tmp_path / "click.wav", samples)).max().item() == pytest.approx(level)
+
+    def test_one_second_is_enough(self, tmp_path: Path) -> None:
+        assert read(write(tmp_path / "one.wav", noise(1.0))).shape == (2, RATE)
+
+    def test_four_minutes(self, tmp_path: Path) -> None:
+        path = tmp_path / "long.wav"
+        write(path, np.tile(noise(1.0), (240, 1)), subtype="PCM_16")
+        assert read(path).shape == (2, 240 * RATE)
+
+
+class TestRefusals:
+    """Whole messages."""
+
+    def test_missing(self, tmp_path: Path) -> None:
+        path = tmp_path / "none.wav"
+        assert refusal(path) == f"context audio {path} does not exist; {KINDS}"
+
+    def test_folder(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path) == f"context audio {tmp_path} is not a file; {KINDS}"
+
+    def test_empty(self, tmp_path: Path) -> None:
+        path = tmp_path / "empty.wav"
+        path.touch()
+        assert refusal(path) == f"context audio {path} is empty (0 bytes); {KINDS}"
+
+    def test_text_named_wav(self, tmp_path: Path) -> None:
+        path = tmp_path / "text.wav"
+        path.write_text("la la la\n" * 100)
+        sentence = refusal(path)
+        assert sentence == f"context audio {path} cannot be read as audio (Format not recognised); {KINDS}"
+
+    def test_header_without_samples(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "header.wav", noise(0.0))
+        assert refusal(path) == (
+            f"context audio {path} lasts 0.00 s, at least 1 s is needed; give a longer one"
+        )
+
+    def test_too_short(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "short.wav", noise(0.05))
+        assert refusal(path) == (
+            f"context audio {path} lasts 0.05 s, at least 1 s is needed; give a longer one"
+        )
+
+    def test_too_long(self, tmp_path: Path) -> None:
+        path = tmp_path / "long.wav"
+        soundfile.write(path, np.full((601 * 8000, 1), 0.1, dtype=np.float32), 8000)
+        assert refusal(path) == (f"context audio {path} lasts 601 s, at most 600 s is possible; give a part")
+
+    @pytest.mark.parametrize("channels", [3, 8])
+    def test_more_than_stereo(self, tmp_path: Path, channels: int) -> None:
+        path = write(tmp_path / "many.wav", noise(1.0, channels))
+        assert refusal(path) == (
+            f"context audio {path} has {channels} channels; mix it down to stereo or mono first"
+        )
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=["nan", "inf", "minus_inf"])
+    def test_not_a_number(self, tmp_path: Path, value: float) -> None:
+        samples = noise(1.0)
+        samples[1000, 1] = value
+        path = write(tmp_path / "nan.wav", samples)
+        assert refusal(path) == (
+            f"context audio {path} holds NaN or infinite samples; render or export it again"
+        )
+
+    @pytest.mark.parametrize(("level", "shown"), [(0.0, "0.0e+00"), (9e-5, "9.0e-05")], ids=["zero", "faint"])
+    def test_silent_throughout(self, tmp_path: Path, level: float, shown: str) -> None:
+        path = write(tmp_path / "silent.wav", np.full((RATE, 2), level, dtype=np.float32))
+        assert refusal(path) == (
+            f"context audio {path} is silent throughout (peak {shown}); give audio for the stem to fit to"
+        )
+
+    def test_reader_without_a_text_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that goes away between the look and the reading, or may not be read."""
+        path = write(tmp_path / "locked.wav", noise(1.0))
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(soundfile, "read", fail)
+        assert refusal(path) == (
+            f"context audio {path} cannot be read as audio ([Errno 13] Permission denied); {KINDS}"
+        )
