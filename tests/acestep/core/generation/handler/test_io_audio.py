@@ -43,7 +43,7 @@ class TestKinds:
     @pytest.mark.parametrize(
         ("name", "subtype", "bound"),
         [
-            pytest.param("context.wav", "PCM_16", 1e-4, id="wav_16"),
+            pytest.param("context.wav", "PCM_16", 5e-4, id="wav_16"),
             pytest.param("context.wav", "PCM_24", 1e-6, id="wav_24"),
             pytest.param("context.wav", "PCM_32", 1e-7, id="wav_32"),
             pytest.param("context.wav", "FLOAT", 0.0, id="wav_float"),
