@@ -4,9 +4,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from acestep.core.generation.handler.generate_music_request import check_request, resolve_seeds
 from acestep.core.generation.handler.task_utils import check_track
 from acestep.errors import RequestError
-from acestep.inference import GenerationConfig, GenerationParams, check_request, resolve_seeds
+from acestep.inference import GenerationConfig, GenerationParams
 
 BACKENDS = ("mlx", "torch")
 
