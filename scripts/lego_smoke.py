@@ -20,6 +20,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from acestep.errors import AceStepError, RequestError  # noqa: E402
+from smoke.checkout import Checkout  # noqa: E402
 from smoke.request import BACKENDS, Request  # noqa: E402
 from smoke.session import run_smoke  # noqa: E402
 
@@ -63,13 +64,31 @@ def smoke(
             help="Also run the fork without the patches.", show_default="on the tiny checkpoint, on mlx"
         ),
     ] = None,
+    acestep_root: Annotated[
+        Path | None,
+        typer.Option(help="An ACE-Step checkout to run in place of this fork; it is not written to."),
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option(help="The checkout's interpreter.", show_default="its .venv, else this one")
+    ] = None,
+    worker_thread: Annotated[
+        bool,
+        typer.Option(
+            "--worker-thread", help="Call the checkout as its UI and API do, not from the main thread."
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="The folder for stem, mix and report.")] = Path("out/lego_smoke"),
 ) -> int:
     """Generates one LEGO stem and shows that the asked-for number of steps was run, as PyTorch runs it."""
     request = Request(context, checkpoint, track, steps, guidance_scale, shift, seed, backend, device)
     if before is None:
-        before = checkpoint is None and backend == "mlx"
-    return run_smoke(FORK, request, out, Console(), before)
+        before = checkpoint is None and backend == "mlx" and acestep_root is None
+    elif before and acestep_root is not None:
+        raise RequestError(
+            "--before runs this fork without the patches, --acestep-root a checkout in its place: give one"
+        )
+    checkout = Checkout.asked(acestep_root, python, worker_thread)
+    return run_smoke(FORK, request, out, Console(), before, checkout)
 
 
 def main() -> int:

@@ -2,90 +2,115 @@
 
 usage: python drive.py ROOT ORDER FOLDER
 
-ROOT holds the `acestep` package to run, ORDER is JSON that `smoke.run` makes. FOLDER receives run.json (written
-last: where it is missing, the run died), tensors.safetensors and the stem. Decoder evaluations are counted at the
-decoder: neither the progress bar nor anything that the run says of itself is believed.
+ROOT holds the `acestep` package to run, this project's fork or somebody's checkout; ORDER is JSON that `smoke.run`
+makes. FOLDER receives tensors.npz and run.json (written last: where it is missing, the run died). Decoder
+evaluations are counted at the decoders: neither the progress bar nor anything that the run says of itself is
+believed. The interpreter may be another than the project's: nothing is needed of it but what the tree needs.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import sys
+import threading
 import time
+import traceback
 import warnings
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-TENSORS = ("noise", "context_latents", "encoder_hidden_states", "null_condition_emb", "target_latents")
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # for `smoke`; main() puts the tree in its place
+from smoke import tree, watch  # noqa: E402
 
-
-class CountingDecoder:
-    """Stands where the handler has its MLX decoder; passes every call on and notes its t."""
-
-    def __init__(self, decoder: Any) -> None:
-        self._decoder = decoder
-        self.timesteps: list[float] = []
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.timesteps.append(float(kwargs["timestep"][0].item()))
-        return self._decoder(*args, **kwargs)
-
-
-def count_torch_calls(decoder: Any) -> list[float]:
-    """Hooks PyTorch's decoder; the list that is returned grows by t with every evaluation."""
-    timesteps: list[float] = []
-
-    def note(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
-        timesteps.append(float(kwargs["timestep"][0]))
-
-    decoder.register_forward_pre_hook(note, with_kwargs=True)
-    return timesteps
+NEEDED = ("task_type", "instruction", "src_audio", "inference_steps", "guidance_scale", "shift")
+OFF = {"dcw_enabled": False}  # upstream's wavelet correction, which the reference does not have
+PACKAGES = ("torch", "mlx", "transformers", "diffusers", "numpy")
 
 
 def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Runs the order on the `acestep` that is importable; returns what run.json holds."""
-    from acestep.handler import AceStepHandler
-    from acestep.inference import GenerationConfig, GenerationParams, generate_music
+    on_mlx = order["backend"] == "mlx"
+    warned = tree.collect_warnings()
+    (handlers, inference), stand_ins = tree.import_tree("acestep.handler", "acestep.inference")
+    notes = [f"{name} is not installed; soundfile read the context in its place" for name in stand_ins]
+    if on_mlx and (override := tree.override_mlx_available()):
+        notes.append(override)
 
-    handler = AceStepHandler()
+    handler = handlers.AceStepHandler()
     start = time.perf_counter()
-    checkpoint, on_mlx = Path(order["checkpoint"]), order["backend"] == "mlx"
+    message, loaded = load(handler, order)
+    load_seconds = time.perf_counter() - start
+    if not loaded:
+        raise tree.problem(message)
+    if getattr(handler, "use_mlx_vae", False):
+        notes.append("the checkout's VAE ran in MLX")
+
+    watched = watch.Watched(handler, order["config"]["batch_size"], on_mlx)
+    instruction = handler.generate_instruction("lego", track_name=order["track"])
+    wanted = {"instruction": instruction, **order["params"], **OFF}
+    params = tree.known_fields(inference.GenerationParams, wanted, NEEDED)
+    config = tree.known_fields(
+        inference.GenerationConfig, order["config"], ("batch_size", "use_random_seed", "seeds")
+    )
+    result = called(order["worker_thread"], lambda: inference.generate_music(handler, None, params, config))
+    if not result.success:
+        raise tree.problem(result.error or "")
+
+    (stem,) = result.audios
+    tensors = watched.tensors(result.extra_outputs, handler.model.null_condition_emb)
+    save_arrays(folder / "tensors.npz", tensors | {"stem": watch.as_array(stem["tensor"])})
+    time_costs = result.extra_outputs["time_costs"]
+    return {
+        "error": None,
+        "timesteps": (watched.mlx if on_mlx else watched.torch).timesteps,
+        "torch_evaluations": len(watched.torch.timesteps),
+        "mlx_active": "MLX DiT: Active" in message,
+        "mlx_failure": next(iter(watched.failures), None),
+        "mlx_warning": next((line for line in reversed(warned) if "mlx" in line.lower()), None),
+        "device": mlx_device() if on_mlx else str(handler.device),
+        "load_seconds": load_seconds,
+        "time_costs": {key: value for key, value in time_costs.items() if isinstance(value, (int, float))},
+        "stem": {"sample_rate": stem["sample_rate"], **watched.levels(stem)},
+        "notes": notes,
+        "versions": versions(),
+    }
+
+
+def load(handler: Any, order: dict[str, Any]) -> tuple[str, bool]:
+    """Loads the checkpoint of the order; returns the tree's message and whether it says that all is loaded."""
+    checkpoint = Path(order["checkpoint"])
     os.environ["ACESTEP_CHECKPOINTS_DIR"] = str(checkpoint.parent)
     message, loaded = handler.initialize_service(
         project_root=str(checkpoint.parent.parent),
         config_path=checkpoint.name,
         device=order["device"],
-        use_mlx_dit=on_mlx,
+        use_mlx_dit=order["backend"] == "mlx",
     )
-    if not loaded:
-        return {"error": message}
-    load_seconds = time.perf_counter() - start
-    if on_mlx:
-        handler.mlx_decoder = CountingDecoder(handler.mlx_decoder)
-        counted = handler.mlx_decoder.timesteps
-    else:
-        counted = count_torch_calls(handler.model.decoder)
+    return message, loaded
 
-    instruction = handler.generate_instruction("lego", track_name=order["track"])
-    result = generate_music(
-        handler,
-        None,
-        GenerationParams(instruction=instruction, **order["params"]),
-        GenerationConfig(**order["config"]),
-        save_dir=folder,
-    )
-    if not result.success:
-        return {"error": result.error, "evaluated": len(counted)}
-    save_tensors(result.extra_outputs, folder / "tensors.safetensors")
-    (stem,) = result.audios
-    return {
-        "error": None,
-        "evaluated": len(counted),
-        "timesteps": counted,
-        "device": mlx_device() if on_mlx else handler.device,
-        "load_seconds": load_seconds,
-        "time_costs": result.extra_outputs["time_costs"],
-        "stem": {key: stem[key] for key in ("path", "peak", "rms", "clipped", "gain")},
-    }
+
+def called(in_worker_thread: bool, call: Callable[[], Any]) -> Any:
+    """The call's result, from the main thread or from another, as upstream's UI and API make it."""
+    if not in_worker_thread:
+        return call()
+    results: list[Any] = []
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except Exception as error:  # raised again below, in the main thread
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def mlx_device() -> str:
@@ -95,20 +120,47 @@ def mlx_device() -> str:
     return str(mx.default_device().type).rpartition(".")[2]
 
 
-def save_tensors(outputs: dict[str, Any], path: Path) -> None:
-    """What both backends can be compared on, float32."""
-    from safetensors.torch import save_file
+def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Arrays by name, in numpy's own format."""
+    import numpy as np
 
-    save_file({name: outputs[name].detach().float().cpu().contiguous() for name in TENSORS}, path)
+    np.savez(path, **arrays)
+
+
+def versions() -> dict[str, str]:
+    """Of what the run was computed with, as far as it is installed."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def place(error: Exception) -> str:
+    """Where in the tree an error came from."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        _, found, inside = frame.filename.rpartition("/acestep/")
+        if found:
+            return f" in acestep/{inside}, line {frame.lineno}"
+    return ""
 
 
 def main(root: str, order: str, folder: str) -> int:
     """Exit status 0 where run.json was written, whatever it says."""
-    warnings.filterwarnings("ignore", category=FutureWarning)  # torch on weight_norm, at every load of a VAE
+    warnings.simplefilter("ignore")  # of libraries, on one another, at every import
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    sys.path[0] = root  # in place of this script's own folder
-    outcome = drive(json.loads(order), Path(folder))
+    for library in ("TRANSFORMERS", "DIFFUSERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    sys.path[0] = root
+    tree.refuse_network()
+    try:
+        outcome = drive(json.loads(order), Path(folder))
+    except tree.TreeError as error:
+        outcome = {"error": str(error)}
+    except Exception as error:
+        outcome = {"error": f"the run failed{place(error)} ({watch.first_line(error)})"}
     (Path(folder) / "run.json").write_text(json.dumps(outcome), encoding="utf-8")
     return 0
 

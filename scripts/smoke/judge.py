@@ -25,6 +25,9 @@ def judge(run: Run, distances: Distances) -> list[Check]:
     stem = run.stem
     return [
         Check(
+            "backend", run.fallback is None, run.fallback or "the backend that was asked for did the steps"
+        ),
+        Check(
             "steps",
             run.evaluated == run.asked,
             f"{run.asked} steps were asked for, the decoder was evaluated {run.evaluated} times",

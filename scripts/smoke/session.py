@@ -13,8 +13,9 @@ from rich.console import Console
 from acestep.core.generation.handler.io_audio import IoAudioMixin
 from acestep.errors import BackendError, RequestError
 from smoke.before import reverted_copy
+from smoke.checkout import Checkout, prepare, with_context_note
 from smoke.request import Request
-from smoke.run import Run, finish, start
+from smoke.run import Run, Tree, finish, start
 
 
 @contextmanager
@@ -39,12 +40,17 @@ def workspace(out: Path) -> Iterator[Path]:
                 parent.rmdir()
 
 
-def run_smoke(fork: Path, request: Request, out: Path, console: Console, before: bool) -> int:
+def run_smoke(
+    fork: Path, request: Request, out: Path, console: Console, before: bool, checkout: Checkout | None = None
+) -> int:
     """Runs, compares, judges, prints and writes; returns the exit status, 0 or 1. AceStepError where it cannot.
 
-    before: the same request is also run on a copy of the fork without the three patches, for the eye alone.
+    before: the same request is also run on a copy of the fork without the three patches, for the eye alone;
+    checkout: is run and judged in the fork's place.
     """
     request.check()
+    if checkout is not None:
+        checkout.check()
     weights = request.checkpoint.name if request.checkpoint else "tiny random weights (noise, not music)"
     console.print(
         f"{request.track} for {request.context.name}, {request.steps} steps, guidance {request.guidance_scale:g}, "
@@ -54,12 +60,19 @@ def run_smoke(fork: Path, request: Request, out: Path, console: Console, before:
     )
     with workspace(out) as scratch:
         asked, audio = request, IoAudioMixin().process_target_audio(request.context)
-        if request.checkpoint is None:
-            request = replace(request, checkpoint=write_tiny(scratch / "tiny"))
-        trees = {"after: this fork": fork}
+        checkpoint = request.checkpoint or write_tiny(scratch / "tiny")
+        request = replace(request, checkpoint=checkpoint)
+        if checkout is not None:
+            console.print(checkout.introduction(), highlight=False, soft_wrap=True)
+            trees = {checkout.name: prepare(checkout, checkpoint, scratch / "checkout")}
+        else:
+            trees = {"after: this fork": Tree(fork, checkpoint)}
         if before:
-            trees = {"before: patches reverted": reverted_copy(fork, scratch / "reverted")} | trees
+            reverted = reverted_copy(fork, scratch / "reverted")
+            trees = {"before: patches reverted": Tree(reverted, checkpoint)} | trees
         runs = run_all(trees, request, scratch, together=asked.checkpoint is None)
+        if checkout is not None:
+            runs = {name: with_context_note(run, checkpoint) for name, run in runs.items()}
 
         from smoke.compare import distances_to_pytorch  # imports for seconds; by now it is sure to be needed
         from smoke.html_report import write_html
@@ -84,6 +97,8 @@ def run_smoke(fork: Path, request: Request, out: Path, console: Console, before:
     for check in checks:
         if not check.holds:
             console.print(f"[bold red]{check.name}[/]: {check.sentence}", highlight=False, soft_wrap=True)
+    for note in run.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
     good = all(check.holds for check in checks)
     verdict = "[green]all holds[/]" if good else "[red]not all holds[/]"
     console.print(
@@ -94,7 +109,7 @@ def run_smoke(fork: Path, request: Request, out: Path, console: Console, before:
     return 0 if good else 1
 
 
-def run_all(trees: Mapping[str, Path], request: Request, scratch: Path, together: bool) -> dict[str, Run]:
+def run_all(trees: Mapping[str, Tree], request: Request, scratch: Path, together: bool) -> dict[str, Run]:
     """One run of each tree; what the last one shows on its way goes to the terminal.
 
     together: side by side, which halves the wait for imports and doubles the memory: for tiny weights.
@@ -103,9 +118,9 @@ def run_all(trees: Mapping[str, Path], request: Request, scratch: Path, together
     processes: dict[str, subprocess.Popen[bytes]] = {}
     runs = {}
     try:
-        for name, root in trees.items():
+        for name, tree in trees.items():
             folders[name].mkdir()
-            processes[name] = start(root, request, folders[name], quiet=root != list(trees.values())[-1])
+            processes[name] = start(tree, request, folders[name], quiet=tree != list(trees.values())[-1])
             if not together:
                 runs[name] = finish(processes[name], request, folders[name])
         for name in trees.keys() - runs.keys():

@@ -65,7 +65,7 @@ def test_report_stem_and_mix_are_written(first_run):
     assert report["schedule_distance"] <= 1e-6
     assert report["latents_distance"] <= 2e-6
     assert {check["name"] for check in report["checks"] if check["holds"]} == {
-        "steps", "schedule", "latents", "sound", "clipping",
+        "backend", "steps", "schedule", "latents", "sound", "clipping",
     }  # fmt: skip
 
 

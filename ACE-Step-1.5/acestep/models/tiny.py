@@ -195,6 +195,10 @@ def _write_text_encoder(folder: Path, width: int, seed: int) -> None:
         encoder = Qwen3Model(config)
     encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    # Upstream pins transformers below 4.58, which knows the class by this name alone; later versions know both.
+    path = folder / "tokenizer_config.json"
+    named = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    path.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
 
 
 def write_tiny_checkpoint(root: Path, kind: Kind = "base", shape: Shape = "plain", seed: int = 0) -> Path:

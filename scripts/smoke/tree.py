@@ -1,0 +1,168 @@
+"""What has to be arranged inside the process that runs a tree: its modules, MLX off macOS, no network.
+
+Runs under the tree's own interpreter, with nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import platform
+import re
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MLX_MODULES = ("acestep.models.mlx", "acestep.mlx_dit", "acestep.mlx_vae")
+
+
+class TreeError(Exception):
+    """The tree cannot be run; str() is one sentence for whoever started it."""
+
+
+def read_audio(path: Any) -> tuple[Any, int]:
+    """torchaudio.load by soundfile: float32 [channels, samples] and the rate."""
+    import soundfile
+    import torch
+
+    samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    return torch.from_numpy(samples.T.copy()), rate
+
+
+# Of torchaudio, a LEGO request whose context has 48 kHz needs `load` or nothing, according to the version of the
+# tree. Every other module that is missing is a refusal.
+STAND_INS: dict[str, dict[str, Any]] = {"torchaudio": {"load": read_audio}}
+
+
+class StandIn(ModuleType):
+    """A module that is not installed; what STAND_INS has no function for says so when it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ImportError(f"{self.__name__} is not installed, and {self.__name__}.{name} is needed here")
+
+
+def import_tree(*modules: str) -> tuple[list[ModuleType], list[str]]:
+    """Imports modules of the tree; returns them and the names that a stand-in was made for.
+
+    TreeError names every module that is missing, not only the first that the tree comes upon.
+    """
+    missing: list[str] = []
+    found: list[ModuleType] = []
+    while True:
+        try:
+            found = [importlib.import_module(name) for name in modules]
+            break
+        except ModuleNotFoundError as error:
+            name = error.name or ""
+            if name.partition(".")[0] == "acestep":
+                raise TreeError(f"the checkout holds no module {name}: is it copied whole?") from None
+            if not name or name in missing:
+                raise
+            missing.append(name)
+            stand_in(name)
+        except Exception:
+            if not missing or set(missing) <= set(STAND_INS):
+                raise
+            break  # of a stand-in that was asked for something at import: the list is as long as it gets
+    refuse_missing(missing)
+    return found, missing
+
+
+def stand_in(name: str) -> None:
+    """Puts an empty module in place of `name`; the tree's own modules are imported anew."""
+    module = StandIn(name)
+    module.__dict__.update(STAND_INS.get(name, {}))
+    module.__spec__ = ModuleSpec(name, None)
+    module.__path__ = []
+    sys.modules[name] = module
+    for loaded in [key for key in sys.modules if key.partition(".")[0] == "acestep"]:
+        del sys.modules[loaded]
+
+
+def refuse_missing(names: list[str]) -> None:
+    """TreeError where a module is missing that has no stand-in."""
+    tops = sorted({name.partition(".")[0] for name in names})
+    if set(tops) - set(STAND_INS):
+        raise TreeError(
+            f"{sys.executable} lacks modules that the checkout imports: {', '.join(tops)}; install what the "
+            f"checkout requires there, or name the interpreter that has it with --python"
+        )
+
+
+def collect_warnings() -> list[str]:
+    """The first line of everything that the tree warns of from here on, in place of its log on the terminal."""
+    lines: list[str] = []
+    try:
+        logger = importlib.import_module("loguru").logger
+    except ImportError:  # the tree logs otherwise, or not at all
+        return lines
+    logger.remove()
+    logger.add(
+        lambda text: lines.append(str(text).strip().partition("\n")[0]), level="WARNING", format="{message}"
+    )
+    return lines
+
+
+def problem(message: str) -> TreeError:
+    """What a tree says of its failure, on one line and without the traceback; modules that it lacks are named."""
+    text = re.sub(r"^[^ -~]+\s*", "", message.partition("\n\nTraceback")[0].strip())  # some begin with a sign
+    packages = re.search(r"packages that were not found in your environment: ([\w\-, ]+)", text)
+    if packages:
+        refuse_missing([name.strip() for name in packages[1].split(",")])
+    return TreeError(
+        " ".join(text.split()).removesuffix(".") or "the run failed, and the checkout does not say why"
+    )
+
+
+def override_mlx_available() -> str | None:
+    """Makes the tree use MLX where it says that the platform has none; returns a note if that was necessary.
+
+    Trees take MLX for something of macOS alone; it computes on Linux too. TreeError where it cannot compute here.
+    """
+    try:
+        import mlx.core as mx
+
+        mx.eval(mx.ones(2) + 1)
+    except Exception as error:
+        raise TreeError(
+            f"MLX does not work under {sys.executable} ({error}); install it there (pip install mlx, on Linux "
+            f"'mlx[cpu]') or choose PyTorch with --backend torch"
+        ) from None
+    overridden = []
+    for name in MLX_MODULES:
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        for function in ("is_mlx_available", "mlx_available"):
+            if hasattr(module, function) and not getattr(module, function)():
+                setattr(module, function, lambda: True)
+                overridden.append(f"{name}.{function}")
+    if not overridden:
+        return None
+    return f"overrode {' and '.join(overridden)}, which says no on {platform.system()}"
+
+
+def known_fields(cls: Any, values: dict[str, Any], needed: tuple[str, ...]) -> Any:
+    """An instance of a tree's dataclass, without what this version does not have; TreeError where that is needed."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    lacking = [name for name in needed if name not in names]
+    if lacking:
+        raise TreeError(
+            f"the checkout's {cls.__name__} has no {', '.join(lacking)}, which a LEGO request needs; it is a version "
+            f"that this run cannot drive: upstream's from 2026-02-16 on are meant"
+        )
+    return cls(**{name: value for name, value in values.items() if name in names})
+
+
+def refuse_network() -> None:
+    """No download starts from here on: whatever a tree finds missing, it is an error that says so."""
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "socket.getaddrinfo" or (event == "socket.connect" and isinstance(arguments[1], tuple)):
+            raise ConnectionError("the smoke run downloads nothing; put the checkpoint in place first")
+
+    sys.addaudithook(refuse)
