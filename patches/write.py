@@ -28,7 +28,7 @@ def write_all(changes: Sequence[Change]) -> None:
 
     Raises:
         ChangedMeanwhile: a file no longer holds `before`; nothing was written.
-        WriteFailed: the system refused; what had been replaced was put back.
+        WriteFailed: the system refused; what had been replaced was put back, or the message says what was not.
     """
     targets = [change.path.resolve() for change in changes]  # a link inside the checkout stays a link
     staged: list[Path] = []
@@ -43,18 +43,34 @@ def write_all(changes: Sequence[Change]) -> None:
             os.replace(temporary, target)
             replaced.append((target, change))
             _sync_folder(target.parent)
-    except (OSError, ChangedMeanwhile) as error:
-        for target, change in reversed(replaced):
-            os.replace(_stage(target, change.before), target)
-        if isinstance(error, ChangedMeanwhile):
-            raise
+    except OSError as error:
+        told = f"{error.filename or 'the checkout'}: expected to be able to write, found: {error.strerror}."
+        _put_back(replaced, told)
         raise WriteFailed(
-            f"{error.filename or 'the checkout'}: expected to be able to write, found: {error.strerror}. "
-            "All files are as they were; make the folder and the files writable, then run this again."
+            f"{told} All files are as they were; make the folder and the files writable, then run this again."
         ) from error
+    except BaseException as error:  # a file changed meanwhile, or somebody pressed Ctrl-C
+        _put_back(replaced, str(error) or "Interrupted.")
+        raise
     finally:
         for temporary in staged:
             temporary.unlink(missing_ok=True)
+
+
+def _put_back(replaced: Sequence[tuple[Path, Change]], told: str) -> None:
+    """Undoes the replacements, the last one first. Raises WriteFailed if the system refuses that too."""
+    left = list(replaced)
+    try:
+        while left:
+            target, change = left[-1]
+            os.replace(_stage(target, change.before), target)
+            left.pop()
+    except OSError as error:
+        names = ", ".join(str(change.path) for _, change in left)
+        raise WriteFailed(
+            f"{told} Putting back what was written failed as well ({error.strerror}): {names} hold the new text, "
+            "the others the old one. When the disk takes writes again, run the same command to finish, or `revert`."
+        ) from error
 
 
 def _refuse_changed(change: Change, target: Path) -> None:
@@ -99,6 +115,8 @@ def _sync_folder(folder: Path) -> None:
 
 def _clear_leftovers(target: Path) -> None:
     """Removes the staged files of earlier runs that were killed; those of a run that lives are left alone."""
+    if os.name != "posix":  # elsewhere asking whether a process lives would end it
+        return
     for path in target.parent.glob(f".{target.name}.*{_SUFFIX}"):
         pid = path.name[len(target.name) + 2 :].partition(".")[0]
         if pid.isdigit() and not _lives(int(pid)):

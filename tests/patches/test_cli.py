@@ -213,3 +213,17 @@ def test_text_verbs_import_neither_torch_nor_mlx_nor_the_checkout(tmp_path: Path
     command = [sys.executable, "-c", WATCH, verb, str(root)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == (1 if verb == "check" else 0), done.stderr
+
+
+def test_a_closed_pipe_and_a_name_beyond_utf_8_are_no_traceback(tmp_path: Path) -> None:
+    root = BEFORE.write(tmp_path / "a")
+    closed = f"{sys.executable} -m patches diff {root} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", closed], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode in (0, 141), done.stderr) == (True, "")
+    command = [sys.executable, "-m", "patches", "check", str(tmp_path).encode() + b"/\xff"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"{tmp_path}/\\udcff: expected the folder that holds acestep/, found nothing by that name.\n"
+    )

@@ -111,6 +111,47 @@ def test_a_write_that_fails_puts_back_what_was_replaced(
     assert contents(root) == before
 
 
+def test_ctrl_c_between_two_files_puts_back_what_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = BEFORE.write(tmp_path)
+    before, calls, replace = contents(root), [], os.replace
+
+    def replace_or_interrupt(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(write.os, "replace", replace_or_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        main(["apply", str(root)])
+    assert contents(root) == before
+
+
+def test_where_nothing_can_be_put_back_the_message_says_what_holds_which_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.write_bytes(b"old")
+    two.write_bytes(b"old")
+    replace = os.replace
+
+    def replace_first_only(source: Path, target: Path) -> None:
+        if target.read_bytes() == b"new" or target == two:
+            raise OSError(28, "No space left on device", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(write.os, "replace", replace_first_only)
+    with pytest.raises(WriteFailed) as caught:
+        write_all([Change(one, b"old", b"new"), Change(two, b"old", b"new")])
+    assert str(caught.value) == (
+        f"{two}: expected to be able to write, found: No space left on device. Putting back what was written "
+        f"failed as well (No space left on device): {one} hold the new text, the others the old one. "
+        "When the disk takes writes again, run the same command to finish, or `revert`."
+    )
+
+
 def test_a_full_disk_is_told_with_the_file_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
