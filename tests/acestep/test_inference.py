@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from acestep.core.generation.handler.generate_music_request import  check_request, resolve_seeds
+from acestep.core.generation.handler.generate_music_request import MAX_SEED, check_request, resolve_seeds
 from acestep.errors import AudioError, RequestError
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
 
