@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -50,12 +51,15 @@ _COMPARED: Mapping[type[ast.cmpop], Callable[[object, object], object]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a module's own level says: values and methods by name, names by alias; and all its functions."""
+    """What a module's own level says: values and methods by name, names by alias; all its functions; and, of
+    the names that it imports, which come from a library (True) and which from the checkout itself (False).
+    """
 
     values: Env
     methods: dict[str, ast.FunctionDef]
     aliases: dict[str, str]
     functions: list[ast.FunctionDef | ast.AsyncFunctionDef]
+    imported: dict[str, bool]
 
 
 class Evaluator:
@@ -168,7 +172,13 @@ class Evaluator:
         target = self.value(node.func, env)
         if target.function is not None:
             return self.inline(target.function, positional, keywords, env)
-        return self.builtin(name, node, positional, keywords)
+        made = self.builtin(name, node, positional, keywords)
+        return made if self.is_library(node.func) else something(made, constant(None, Origin.UNSEEN))
+
+    def is_library(self, func: ast.expr) -> bool:
+        """Whether what is called makes of its arguments what its name says: Python's own and libraries do."""
+        root = dotted(func).partition(".")[0]
+        return self.facts.imported.get(root, hasattr(builtins, root))
 
     # What a call gives whose text is not at hand counts as something: a None would be a request that is refused.
     def builtin(
@@ -226,6 +236,8 @@ class Evaluator:
                 "reverse",
             ):
                 env[func.value.id] = Value(made.origins, none=False)
+        if self.facts.imported.get(dotted(func).partition(".")[0]) is False:
+            return something(made, constant(None, Origin.UNSEEN))
         return made
 
     def subscript(self, node: ast.Subscript, env: Env) -> Value:

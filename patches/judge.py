@@ -39,13 +39,16 @@ PLAIN, LISTED, TURBO = Request(), Request(listed=True), Request(turbo=True)
 
 @dataclass(frozen=True)
 class Honoured:
-    """What a base model's request gets: the asked-for number of steps; the asked-for timesteps as they are."""
+    """What a base model's request gets: the asked-for number of steps; the asked-for timesteps as they are.
 
-    steps: bool
-    timesteps: bool
+    None where reading cannot tell, because a schedule comes out of code that is not in the three files.
+    """
+
+    steps: bool | None
+    timesteps: bool | None
 
     def __bool__(self) -> bool:
-        return self.steps and self.timesteps
+        return self.steps is True and self.timesteps is True
 
 
 @dataclass(frozen=True)
@@ -145,15 +148,16 @@ def _loops(source: Source, plain: Arguments | None, listed: Arguments | None) ->
     return Honoured(_loop_is_of(source, plain, Origin.STEPS), _loop_is_of(source, listed, Origin.CUSTOM))
 
 
-def _loop_is_of(source: Source, arguments: Arguments | None, origin: Origin) -> bool:
+def _loop_is_of(source: Source, arguments: Arguments | None, origin: Origin) -> bool | None:
     function = _function(source, GENERATE)
     if function is None or arguments is None:
         return False
     run = Interpreter(source.tree)
     _seen(run, function, arguments)
-    if not run.loops:
+    origins = run.loops[-1].origins if run.loops else frozenset()
+    if origin not in origins or origins & {Origin.TABLE, Origin.CUT}:
         return False
-    return origin in run.loops[-1].origins and not run.loops[-1].origins & {Origin.TABLE, Origin.CUT}
+    return None if Origin.UNSEEN in origins else True
 
 
 def _seen(run: Interpreter, function: FunctionNode, arguments: Arguments) -> Arguments | None:

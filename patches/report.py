@@ -20,13 +20,19 @@ def check_text(checkout: Checkout, plan: Plan) -> str:
 
 
 def together(checkout: Checkout, plan: Plan) -> str:
-    """What a base model gets on MLX now, and what to do."""
-    steps = "the asked-for steps run" if plan.honoured.steps else "the asked-for steps do not run"
-    listed = (
-        "custom timesteps run as given" if plan.honoured.timesteps else "custom timesteps do not run as given"
+    """What a base model gets on MLX now, as far as reading tells, and what to do."""
+    steps, listed = plan.honoured.steps, plan.honoured.timesteps
+    joined = "and" if steps == listed else "but"
+    return (
+        f"together: for base models on MLX {_told('the asked-for steps', 'run', steps)}, "
+        f"{joined} {_told('custom timesteps', 'run as given', listed)}. {_next(checkout, plan)}"
     )
-    joined = "and" if plan.honoured.steps == plan.honoured.timesteps else "but"
-    return f"together: for base models on MLX {steps}, {joined} {listed}. {_next(checkout, plan)}"
+
+
+def _told(what: str, run: str, honoured: bool | None) -> str:
+    if honoured is None:
+        return f"whether {what} {run} cannot be told by reading"
+    return f"{what} {run}" if honoured else f"{what} do not {run}"
 
 
 def check_json(plan: Plan) -> dict[str, object]:

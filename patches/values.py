@@ -15,6 +15,7 @@ class Origin(Enum):
     CUSTOM = "the asked-for timesteps"
     TABLE = "a fixed list of numbers in the code"
     CUT = "a shortened list"
+    UNSEEN = "the result of code that is not at hand"
 
 
 class _Unknown:

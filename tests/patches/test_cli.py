@@ -93,6 +93,16 @@ def test_check_shows_each_site_and_what_to_do(
     assert capsys.readouterr().out.replace(str(root), "ROOT") == expected
 
 
+def test_check_says_what_reading_cannot_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = PATCHED.edited("generate", ("def get_timestep_schedule(", "def unused("))
+    assert main(["check", str(elsewhere.write(tmp_path))]) == 3
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "together: for base models on MLX whether the asked-for steps run cannot be told by reading, and whether "
+        "custom timesteps run as given cannot be told by reading. "
+        f"Cannot be applied here; see what really runs: python -m patches verify {tmp_path}"
+    )
+
+
 def test_check_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--json", str(SCHEDULER.write(tmp_path))]) == 3
     shown = json.loads(capsys.readouterr().out)

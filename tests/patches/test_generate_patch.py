@@ -3,6 +3,7 @@
 import pytest
 
 from patches.generate_patch import BLOCK, COMMENT
+from patches.judge import Honoured
 from patches.outcomes import Role
 from patches.plan import make_plan
 from tests.patches.contract import (
@@ -332,6 +333,25 @@ def test_an_edit_that_later_code_would_undo_is_not_promised() -> None:
     assert check_refused(overruled) == {
         "generate": "the code around the site would keep the edit from having its effect"
     }
+
+
+@pytest.mark.parametrize(
+    "imported",
+    [
+        pytest.param("from acestep.schedules import get_timestep_schedule", id="from-the-checkout"),
+        pytest.param("from ..schedules import get_timestep_schedule", id="relative"),
+        pytest.param("from acestep import schedules", id="through-a-module"),
+        pytest.param("", id="undefined"),
+    ],
+)
+def test_a_schedule_out_of_another_file_is_neither_taken_for_applied_nor_for_wrong(imported: str) -> None:
+    call = "schedules.get_timestep_schedule" if imported.endswith(" schedules") else "get_timestep_schedule"
+    text = PATCHED.generate.replace("def get_timestep_schedule(", "def unused(").replace(
+        "= get_timestep_schedule(", f"= {call}("
+    )
+    checkout = MiniCheckout(PATCHED.execute, PATCHED.diffusion, f"{imported}\n{text}")
+    assert check_refused(checkout) == {"generate": "expected one get_timestep_schedule, found none"}
+    assert make_plan(sources(checkout)).honoured == Honoured(steps=None, timesteps=None)
 
 
 def test_upstreams_fix_is_still_something_to_apply() -> None:
