@@ -228,7 +228,7 @@ class TestSeeds:
         assert self.refused(seed) == f"seed is {seed!r}, expected a whole number from -1 to 4294967295"
 
     def test_successor_beyond_the_last_seed(self) -> None:
-        assert "seed is 4294967296" in self.refused( batch_size=2)
+        assert "seed is 4294967296" in self.refused(MAX_SEED, batch_size=2)
 
 
 def test_context_that_cannot_serve_is_a_sentence(mlx_handler: Any, tmp_path: Path) -> None:
