@@ -3,35 +3,36 @@
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("mlx", "torch", "diffusers", "transformers", "numpy")
+PACKAGES = ("torch", "mlx", "diffusers", "transformers", "numpy")
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 def machine(command: list[str]) -> dict[str, Any]:
     """Plain values; what cannot be found out is None. memory is in bytes."""
     return {
-        "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.machine(),
         "chip": chip(),
         "cores": os.cpu_count(),
         "memory": memory(),
-        "packages": {name: package_version(name) for name in PACKAGES},
+        "versions": versions(),
         "commit": first_line("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--exclude=*"),
         "command": command,
     }
 
 
-def package_version(name: str) -> str | None:
-    """None where it is not installed: mlx, for whoever runs PyTorch alone."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+def versions() -> dict[str, str]:
+    """Of this interpreter and of the packages that count, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # mlx, for whoever runs PyTorch alone
+            found[name] = version(name)
+    return found
 
 
 def chip() -> str | None:

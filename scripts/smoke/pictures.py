@@ -7,7 +7,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import mlab
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -30,6 +29,7 @@ STYLED = {
 }
 INK, MUTED, LINE, REFERENCE, JUDGED, OTHER = STYLED
 PIXELS_AN_INCH = 100  # of the page
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # it names addresses
 FONT_SIZE = 9.4  # points: 13 of those pixels
 
 
@@ -49,7 +49,7 @@ def schedule_svg(runs: Sequence[Mapping[str, Any]], pytorch: Sequence[float], wi
             plot(axes, run["timesteps"], OTHER, linewidth=1.6, marker="D", markersize=4.5)
         plot(axes, runs[-1]["timesteps"], JUDGED, linewidth=1.2, marker="o", markersize=dots)
         drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(drawn, format="svg", transparent=True, metadata=NO_METADATA)
     return for_a_page(drawn.getvalue(), f"schedule{width}-")
 
 
@@ -90,19 +90,25 @@ def power_picture(samples: np.ndarray, rate: int) -> np.ndarray:
 
     Every sample counts, however long the sound is: a column is the average over its stretch of time.
     """
-    stretch = max(FFT_SIZE, len(samples) // COLUMNS)
-    starts = np.linspace(0, max(0, len(samples) - stretch), COLUMNS).astype(int)
-    edges = hertz(np.linspace(mel(LOWEST_HZ), mel(rate / 2), ROWS + 1))
-    picture = np.zeros((ROWS, COLUMNS))
-    for column, start in enumerate(starts):
-        for channel in samples[start : start + stretch].T:
-            density, bins = map(np.asarray, mlab.psd(channel, FFT_SIZE, rate, noverlap=FFT_SIZE // 2))
-            up_to = np.concatenate(
-                [[0.0], np.cumsum(density)]
-            )  # whether a row holds many bins or part of one
-            bounds = np.append(bins - bins[1] / 2, bins[-1] + bins[1] / 2)
-            picture[::-1, column] += np.diff(np.interp(edges, bounds, up_to)) / np.diff(edges)
-    return picture / samples.shape[1]
+    if len(samples) < FFT_SIZE:
+        samples = np.pad(samples, [(0, FFT_SIZE - len(samples)), (0, 0)])
+    a_column = -(-len(samples) // (COLUMNS * FFT_SIZE // 2))  # spectra, overlapping by a half or more
+    starts = np.linspace(0, len(samples) - FFT_SIZE, COLUMNS * a_column).astype(int)
+    window = np.hanning(FFT_SIZE).astype(np.float32)[:, None]
+    power = np.empty((COLUMNS, FFT_SIZE // 2 + 1), dtype=np.float32)
+    for column, firsts in enumerate(starts.reshape(COLUMNS, a_column)):
+        stretches = samples[firsts[:, None] + np.arange(FFT_SIZE)]
+        spectra = np.fft.rfft(stretches * window, axis=1)
+        power[column] = (spectra.real**2 + spectra.imag**2).mean(axis=(0, 2))
+    return (row_shares(rate) @ power.T)[::-1]
+
+
+def row_shares(rate: int) -> np.ndarray:
+    """[ROWS, bins of a spectrum]: how much of each row, from the lowest up, each bin makes up; a row sums to 1."""
+    edges = hertz(np.linspace(mel(LOWEST_HZ), mel(rate / 2), ROWS + 1))[:, None]
+    bounds = (np.arange(FFT_SIZE // 2 + 2) - 0.5) * rate / FFT_SIZE
+    overlap = np.minimum(edges[1:], bounds[1:]) - np.maximum(edges[:-1], bounds[:-1])
+    return np.maximum(overlap, 0) / np.diff(edges, axis=0)
 
 
 def mel(frequency: float) -> float:

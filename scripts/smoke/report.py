@@ -25,15 +25,24 @@ Row = tuple[str, Run, Distances]  # the tree's name, its run, how far that is fr
 
 
 def mix_over_context(context: np.ndarray, stem: np.ndarray) -> tuple[np.ndarray, float]:
-    """Context plus stem, each [samples, 2], and the gain that keeps the sum at -1 dBFS or below."""
-    together = context + stem
+    """Context plus stem, each [samples, 2], and the gain that keeps the sum at -1 dBFS or below.
+
+    A stem of another length than the context's is kept whole: silence is added to the shorter one.
+    """
+    together = np.zeros((max(len(context), len(stem)), 2), dtype=np.float32)
+    together[: len(context)] += context
+    together[: len(stem)] += stem
     gain = min(1.0, MIX_PEAK / max(float(np.abs(together).max()), 1e-12))
     return together * gain, gain
 
 
 def write_audio(run: Run, context: np.ndarray, folder: Path) -> float:
-    """stem.wav and mix.wav, 48 kHz stereo, 24 bit; returns the gain of the mix."""
+    """stem.wav and mix.wav, 48 kHz stereo, 24 bit; returns the gain of the mix.
+
+    Samples that are not numbers have no place in 24 bit: they become silence. The run's levels tell of them.
+    """
     stem, _ = soundfile.read(run.stem["path"], dtype="float32", always_2d=True)
+    stem = np.nan_to_num(stem, nan=0.0, posinf=0.0, neginf=0.0)
     mix, gain = mix_over_context(context, stem)
     soundfile.write(folder / "stem.wav", stem, SAMPLE_RATE, subtype="PCM_24")
     soundfile.write(folder / "mix.wav", mix, SAMPLE_RATE, subtype="PCM_24")
@@ -87,6 +96,8 @@ def seen_json(name: str, run: Run, distances: Distances) -> dict[str, Any]:
         "schedule_distance": distances.schedule,
         "latents_distance": distances.latents,
         "seconds_a_step": run.seconds_a_step,
+        "notes": list(run.notes),
+        "versions": dict(run.versions),
     }
 
 

@@ -24,6 +24,8 @@ def dbfs(amplitude: float) -> str:
 
 def seconds(value: float) -> str:
     """Three digits, in the unit that suits."""
+    if math.isnan(value):
+        return "not known"
     return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s" if value < 100 else f"{value:.0f} s"
 
 
@@ -32,6 +34,11 @@ def clock(time: float) -> str:
     if time < 100:
         return f"{time:.3g} s"
     return f"{int(time) // 60}:{int(time) % 60:02d}"
+
+
+def pitch(hertz: float) -> str:
+    """A frequency: 100 Hz, 5 kHz."""
+    return f"{hertz:g} Hz" if hertz < 1000 else f"{hertz / 1000:g} kHz"
 
 
 def gigabytes(size: int) -> str:

@@ -1,0 +1,355 @@
+"""report.html as its reader has it: one file, offline, every figure in it, whatever the run came to."""
+
+import base64
+import io
+import json
+import platform
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from smoke import words
+from smoke.compare import Distances
+from smoke.html_report import write_html
+from smoke.judge import judge
+from smoke.machine import versions as versions_here
+from smoke.pictures import COLUMNS, ROWS, height_of, power_picture
+from smoke.report import report_json, write_audio, write_json
+from smoke.request import Request
+from smoke.run import Run
+
+RATE = 48_000
+VOID = {"meta", "link", "img", "br", "hr", "input", "source"}
+FIFTY = [1 - i / 50 for i in range(50)]
+EIGHT = [1 - i / 8 for i in range(8)]
+LEVELS = {"peak": 0.5, "rms": 0.25, "clipped": 0.0, "gain": 1.78}
+SILENT = {"peak": 0.0, "rms": 0.0, "clipped": 0.0, "gain": 1.0}
+
+
+def tone(hertz: float = 1000.0, seconds: float = 0.5) -> np.ndarray:
+    """float32 [samples, 2]"""
+    wave = 0.4 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)
+    return np.stack([wave, 0.5 * wave], axis=1).astype(np.float32)
+
+
+class Page(HTMLParser):
+    """A parsed page: `text` as it is read, `tags` as (name, attributes); an unbalanced one is an error."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html, self.open, self.tags, self.words = html, [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == [], "these are never closed"
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    def all(self, name: str) -> list[dict[str, str]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+def embedded(address: str, kind: str) -> io.BytesIO:
+    start = f"data:{kind};base64,"
+    assert address.startswith(start)
+    return io.BytesIO(base64.b64decode(address.removeprefix(start), validate=True))
+
+
+@pytest.fixture(scope="module")
+def make_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleNamespace]:
+    """make_page(...): a report as the smoke run writes it, without the run; `page`, `report`, `folder`."""
+    here = versions_here()
+
+    def make(
+        timesteps: list[float] = FIFTY,
+        pytorch: list[float] = FIFTY,
+        latents: float = 3.8e-7,
+        stem: np.ndarray | None = None,
+        levels: dict[str, float] = LEVELS,
+        before: bool = False,
+        context_name: str = "song.wav",
+        notes: tuple[str, ...] = (),
+        versions: dict[str, str] | None = None,
+    ) -> SimpleNamespace:
+        folder = tmp_path_factory.mktemp("page")
+        given = folder / "from_the_run"
+        given.mkdir()
+        soundfile.write(given / "stem.wav", tone(3000) if stem is None else stem, RATE, subtype="FLOAT")
+        request = Request(
+            Path("/music") / context_name, None, "vocals", len(pytorch), 1.0, 1.0, 42, "mlx", "auto"
+        )
+
+        def row(name: str, ran: list[float], latents: float) -> tuple[str, Run, Distances]:
+            costs = {
+                "dit_diffusion_time_cost": 12.5,
+                "dit_diffusion_per_step_time_cost": 0.25,
+                "dit_vae_decode_time_cost": 3.5,
+            }
+            run = Run(
+                asked=len(pytorch), timesteps=ran, device="gpu", seconds_a_step=0.25, time_costs=costs,
+                stem={"path": str(given / "stem.wav"), **levels}, tensors={}, notes=notes, versions=versions or here,
+            )  # fmt: skip
+            apart = [abs(a - b) for a, b in zip(ran, pytorch, strict=False)]
+            schedule = max(apart) if len(ran) == len(pytorch) else float("inf")
+            return name, run, Distances(schedule=schedule, latents=latents, pytorch_timesteps=pytorch)
+
+        rows = [row("after: this fork", timesteps, latents)]
+        if before:
+            rows.insert(0, row("before: patches reverted", EIGHT, 0.28))
+        _, run, distances = rows[-1]
+        gain = write_audio(run, tone(), folder)
+        report = report_json(request, rows, judge(run, distances), gain)
+        write_json(report, folder / "report.json")
+        write_html(report, tone(), folder)
+        return SimpleNamespace(
+            page=Page((folder / "report.html").read_text("utf-8")), report=report, folder=folder
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def good(make_page: Callable[..., SimpleNamespace]) -> SimpleNamespace:
+    return make_page(before=True)
+
+
+@pytest.fixture(scope="module")
+def bad(make_page: Callable[..., SimpleNamespace]) -> SimpleNamespace:
+    return make_page(timesteps=EIGHT, latents=float("nan"), stem=0 * tone(), levels=SILENT)
+
+
+def test_the_page_is_sound_html(good):
+    ids = [attributes["id"] for _, attributes in good.page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert good.page.all("html") == [{"lang": "en"}]
+    assert all(attributes["alt"] for attributes in good.page.all("img"))
+    assert len(good.page.all("h1")) == 1
+    described = {
+        attributes["aria-labelledby"] for _, attributes in good.page.tags if "aria-labelledby" in attributes
+    }
+    assert described <= set(ids)
+
+
+def test_nothing_outside_is_referred_to(good):
+    addresses = [
+        value
+        for _, attributes in good.page.tags
+        for name, value in attributes.items()
+        if name in {"src", "href", "srcset", "poster", "action", "data", "xlink:href"}
+    ]
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert set(re.findall(r"url\(.", good.page.html)) <= {"url(#"}
+    assert "@import" not in good.page.html
+    assert "http:" not in good.page.html
+    assert "https:" not in good.page.html
+    assert good.page.all("script") == good.page.all("link") == []
+
+
+def test_references_inside_the_page_lead_somewhere(good):
+    ids = {attributes["id"] for _, attributes in good.page.tags if "id" in attributes}
+    inside = {attributes["href"][1:] for attributes in good.page.all("use")}
+    inside |= set(re.findall(r"url\(#([^)]*)\)", good.page.html))
+    assert inside
+    assert inside <= ids
+
+
+def test_the_verdict_comes_first(good, bad):
+    assert "50 steps asked, 50 evaluated ✓ All" in good.page.text
+    assert "50 steps asked, 8 evaluated ✗ 4 of" in bad.page.text
+    assert "checks do not hold: steps, schedule, latents, sound" in bad.page.text
+    assert good.page.text.index("asked, 50") < good.page.text.index("before: patches reverted")
+
+
+def test_one_check_does_not_hold(make_page):
+    assert "checks does not hold: latents vocals for" in make_page(latents=1e-3).page.text
+
+
+def test_the_figures_of_the_report_are_shown(good):
+    report, text = good.report, good.page.text
+    for shown in (
+        "before: patches reverted 8 of 50",
+        "after: this fork 50 of 50",
+        "a step 250 ms diffusion 12.5 s VAE decode 3.5 s schedule to PyTorch 0 final latents to PyTorch 3.8e-07",
+        "at most 1e-06 is right",
+        "at most 2e-06 is right",
+        "vocals for song.wav (0.5 s)",
+        "PyTorch, 50",
+        "peak −6.0 dBFS root mean square −12.0 dBFS beyond full scale 0.00 % gain applied since × 1.78",  # noqa: RUF001
+        f"stem over context at a gain of {report['mix_gain']:.2f}",
+        "guidance scale 1.0",
+        "seed 42",
+        report["machine"]["platform"],
+        f"Versions python {platform.python_version()} torch {report['machine']['versions']['torch']}",
+    ):
+        assert shown in text
+    for check in report["checks"]:
+        assert f"{check['name']} {check['sentence']}" in text
+
+
+def test_every_timestep_is_listed_beside_pytorchs_and_the_command_can_be_run_again(make_page, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["scripts/lego_smoke.py", "--context", "my song.wav"])
+    shifted = [t if i != 3 else t + 1e-3 for i, t in enumerate(FIFTY)]
+    text = make_page(timesteps=shifted).page.text
+    for i, (t, reference) in enumerate(zip(shifted, FIFTY, strict=True), start=1):
+        difference = "0" if t == reference else "1.0e-03"
+        assert f" {i} {t:.7f} {reference:.7f} {difference} " in text
+    assert "scripts/lego_smoke.py --context 'my song.wav'" in text
+
+
+def dots(page: Page, colour: str) -> list[list[tuple[float, float]]]:
+    """The places of the dots of a colour: from the wide drawing, then from the narrow one."""
+    found: dict[str, list[tuple[float, float]]] = {"schedule900": [], "schedule330": []}
+    for use in page.all("use"):
+        if f"fill: var({colour})" in use["style"]:
+            found[use["href"][1:].partition("-")[0]].append((float(use["x"]), float(use["y"])))
+    return list(found.values())
+
+
+def test_each_schedule_is_drawn_dot_by_dot(good):
+    for judged, other, reference in zip(
+        dots(good.page, "--judged"), dots(good.page, "--other"), dots(good.page, "--reference"), strict=True
+    ):
+        assert (len(judged), len(other), len(reference)) == (50, 8, 50)
+        assert judged == reference, "equal schedules lie on each other"
+        assert other[0] == judged[0]
+        assert [x for x, _ in other] == [x for x, _ in judged[:8]]
+        assert all(lower[1] < upper[1] for lower, upper in pairwise(judged)), "t falls"
+        assert other[7][1] - other[0][1] > 5 * (judged[7][1] - judged[0][1])
+
+
+def test_the_sounds_can_be_played(good):
+    mix, _ = soundfile.read(good.folder / "mix.wav")
+    players = good.page.all("audio")
+    assert all("controls" in player for player in players)
+    for player, original in zip(players, (tone(), tone(3000), mix), strict=True):
+        played, rate = soundfile.read(embedded(player["src"], "audio/mpeg"))
+        assert (rate, played.shape) == (RATE, original.shape)
+        assert np.linalg.norm(played - original) < 0.1 * np.linalg.norm(original)
+
+
+def test_the_spectrograms_are_bright_where_the_sound_is(good):
+    for image, hertz in zip(good.page.all("img"), (1000, 3000), strict=False):
+        picture = Image.open(embedded(image["src"], "image/webp")).convert("L")
+        assert picture.size == (COLUMNS, ROWS)
+        brightest = np.asarray(picture, dtype=float).mean(axis=1).argmax()
+        assert brightest == pytest.approx((1 - height_of(hertz, RATE)) * ROWS, abs=3)
+
+
+def test_a_spectrogram_averages_over_all_of_a_long_sound():
+    samples = np.zeros((30 * RATE, 2), dtype=np.float32)
+    samples[20 * RATE : 20 * RATE + 4800] = tone(seconds=0.1)
+    columns = power_picture(samples, RATE).sum(axis=0)
+    assert set(np.flatnonzero(columns > columns.max() / 100)) <= set(range(664, 672))
+
+
+def test_a_silent_stem_is_said_to_be_silent(bad):
+    sentence = "sound : the stem's root mean square before any gain is 0.0e+00 of full scale"
+    assert sentence in bad.page.text
+    assert "peak −∞ dBFS root mean square −∞ dBFS" in bad.page.text  # noqa: RUF001
+    silent = Image.open(embedded(bad.page.all("img")[1]["src"], "image/webp")).convert("L")
+    assert np.asarray(silent).max() < 5
+
+
+def test_what_has_no_distance_is_put_into_words(bad):
+    assert "schedule to PyTorch other length final latents to PyTorch not a number" in bad.page.text
+
+
+def test_samples_that_are_not_numbers_do_not_reach_the_files(make_page):
+    stem = tone(3000)
+    stem[100] = np.nan
+    made = make_page(stem=stem, levels={**LEVELS, "rms": float("nan"), "peak": float("nan")})
+    assert "root mean square not a number" in made.page.text
+    assert not made.report["ok"]
+    for name in ("stem.wav", "mix.wav"):
+        assert np.abs(soundfile.read(made.folder / name)[0]).max() < 0.8
+
+
+def test_a_stem_of_another_length_is_kept_whole(make_page):
+    made = make_page(stem=tone(3000, seconds=0.75))
+    assert soundfile.info(made.folder / "mix.wav").frames == 0.75 * RATE
+    assert "stem.wav 0.75 s" in made.page.text
+
+
+def test_a_hostile_name_is_shown_as_it_is(make_page):
+    name = "\"onerror='alert(1)' {{ 7 * 7 }} &amp; </title><img src=x><script>alert(1)<%2fscript>.wav"
+    page = make_page(context_name=name).page
+    assert f"vocals for {name.rpartition('/')[2]} (0.5 s)" in page.text
+    assert f"context /music/{name}" in page.text
+    assert len(page.all("img")) == 3
+    assert page.all("script") == []
+    assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 1000])
+def test_any_number_of_steps_fits(steps, make_page):
+    """Also where more were run than asked for: 8 for 4."""
+    falling = [1 - i / steps for i in range(steps)]
+    page = make_page(timesteps=EIGHT if steps == 4 else falling, pytorch=falling).page
+    widths = [
+        float(width)
+        for width in re.findall(r"width: ([\d.]+)%", " ".join(a.get("style", "") for _, a in page.tags))
+    ]
+    assert max(widths) == 100
+    assert (
+        f"{steps} {'step' if steps == 1 else 'steps'} asked, {8 if steps == 4 else steps} evaluated"
+        in page.text
+    )
+    assert len(page.html) < 1_500_000
+
+
+def test_what_another_interpreter_ran_with_is_shown(make_page):
+    note = "torchaudio is not installed; an empty module stood in for it"
+    text = make_page(notes=(note,), versions={"python": "3.11.0", "transformers": "4.57.1"}).page.text
+    assert f"Also to be known {note}" in text
+    assert "Versions of the run python 3.11.0 transformers 4.57.1 Versions of PyTorch's side python" in text
+
+
+def test_report_json_is_json_whatever_its_numbers(tmp_path):
+    values = {"inf": float("inf"), "nan": [float("nan")], "name": "Infinity and NaN.wav", "number": 0.1}
+    write_json(values, tmp_path / "report.json")
+    read = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert read == {"inf": None, "nan": [None], "name": "Infinity and NaN.wav", "number": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (words.seconds(0.02732), "27.3 ms"),
+        (words.seconds(1.5), "1.5 s"),
+        (words.seconds(123.4), "123 s"),
+        (words.seconds(float("nan")), "not known"),
+        (words.clock(2.5), "2.5 s"),
+        (words.clock(600.04), "10:00"),
+        (words.dbfs(1.0), "0.0 dBFS"),
+        (words.dbfs(0.1), "−20.0 dBFS"),  # noqa: RUF001
+        (words.pitch(500), "500 Hz"),
+        (words.pitch(2000), "2 kHz"),
+        (words.gigabytes(16 * 2**30), "16 GB"),
+        (words.distance(3.81e-7), "3.8e-07"),
+    ],
+    ids=lambda value: value,
+)
+def test_numbers_as_they_are_read(said, expected):
+    assert said == expected
