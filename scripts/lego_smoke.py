@@ -52,6 +52,14 @@ def smoke(
     guidance_scale: Annotated[float, typer.Option(parser=number, help="Above 1 runs APG, 1 is off.")] = 1.0,
     shift: Annotated[float, typer.Option(parser=number, help="Of the timestep schedule, 1 is none.")] = 1.0,
     seed: Annotated[int, typer.Option(parser=whole, help="The noise; the same seed, the same stem.")] = 42,
+    caption: Annotated[str, typer.Option(help="What the stem is to sound like.")] = "",
+    lyrics: Annotated[str, typer.Option(help="Words for a vocal stem.")] = "",
+    bpm: Annotated[int | None, typer.Option(parser=whole, help="Beats a minute, 30 to 300.")] = None,
+    key: Annotated[str, typer.Option(help="Such as 'C major'.")] = "",
+    start: Annotated[
+        float, typer.Option(parser=number, help="Second from which the stem is generated.")
+    ] = 0.0,
+    end: Annotated[float, typer.Option(parser=number, help="Second up to which, -1 is the end.")] = -1.0,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="A DiT folder such as checkpoints/acestep-v15-base; else a tiny random one."),
@@ -80,7 +88,23 @@ def smoke(
     out: Annotated[Path, typer.Option(help="The folder for stem, mix and report.")] = Path("out/lego_smoke"),
 ) -> int:
     """Generates one LEGO stem and shows that the asked-for number of steps was run, as PyTorch runs it."""
-    request = Request(context, checkpoint, track, steps, guidance_scale, shift, seed, backend, device)
+    request = Request(
+        context=context,
+        checkpoint=checkpoint,
+        track=track,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        shift=shift,
+        seed=seed,
+        backend=backend,
+        device=device,
+        caption=caption,
+        lyrics=lyrics,
+        bpm=bpm,
+        key=key,
+        start=start,
+        end=end,
+    )
     if before is None:
         before = checkpoint is None and backend == "mlx" and acestep_root is None
     elif before and acestep_root is not None:

@@ -17,7 +17,7 @@ class Request:
     """One smoke run.
 
     `checkpoint` is a DiT folder in upstream's layout, its VAE and text encoder beside it; None: a tiny random
-    checkpoint is written for the run.
+    checkpoint is written for the run. `start` and `end` are seconds of the context, `end` -1: to its end.
     """
 
     context: Path
@@ -29,6 +29,12 @@ class Request:
     seed: int
     backend: str
     device: str
+    caption: str = ""
+    lyrics: str = ""
+    bpm: int | None = None
+    key: str = ""
+    start: float = 0.0
+    end: float = -1.0
 
     def check(self) -> None:
         """RequestError, in one sentence, for the first thing that is wrong."""
@@ -48,6 +54,12 @@ class Request:
             "inference_steps": self.steps,
             "guidance_scale": self.guidance_scale,
             "shift": self.shift,
+            "caption": self.caption,
+            "lyrics": self.lyrics,
+            "bpm": self.bpm,
+            "keyscale": self.key,
+            "repainting_start": self.start,
+            "repainting_end": self.end,
             "thinking": False,
             "use_cot_metas": False,
             "use_cot_caption": False,

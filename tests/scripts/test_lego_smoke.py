@@ -57,7 +57,12 @@ def test_the_bar_ends_at_the_asked_for_steps(first_run):
 def test_report_stem_and_mix_are_written(first_run):
     _, folder = first_run
     out = folder / "out" / "lego_smoke"
-    assert sorted(path.name for path in out.iterdir()) == ["mix.wav", "report.html", "report.json", "stem.wav"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "mix.wav",
+        "report.html",
+        "report.json",
+        "stem.wav",
+    ]
     report = json.loads((out / "report.json").read_text())
     assert report["ok"] is True
     assert report["evaluated_by_tree"] == {"before: patches reverted": 8, "after: this fork": 11}
@@ -82,8 +87,22 @@ def test_the_stem_is_as_long_as_the_context_and_the_mix_is_their_sum(first_run):
     assert np.abs(mix).max() <= 10 ** (-1 / 20) + 1e-6
 
 
-def test_torch_is_counted_too(tmp_path):
-    run = smoke("--steps", "3", "--backend", "torch", "--track", "drums", folder=tmp_path)
+def test_torch_is_counted_too_and_takes_words_and_a_range(tmp_path):
+    words = [
+        "--caption",
+        "dry kit",
+        "--lyrics",
+        "la",
+        "--bpm",
+        "160",
+        "--key",
+        "A minor",
+        "--start",
+        "1",
+        "--end",
+        "4",
+    ]
+    run = smoke("--steps", "3", "--backend", "torch", "--track", "drums", *words, folder=tmp_path)
     assert run.returncode == 0, run.stderr
     report = json.loads((tmp_path / "out" / "lego_smoke" / "report.json").read_text())
     assert (report["evaluated"], report["device"]) == (3, "cpu")
@@ -128,6 +147,10 @@ REFUSED = {
     "shift 0": (["--shift", "0"], 2, "lego_smoke: shift is 0.0, expected a number above 0"),
     "shift -1": (["--shift", "-1"], 2, "lego_smoke: shift is -1.0, expected a number above 0"),
     "seed -1": (["--seed", "-1"], 2, "lego_smoke: seed is -1, expected a whole number from 0 to 4294967295"),
+    "bpm 10": (["--bpm", "10"], 2, "lego_smoke: bpm is 10, expected a whole number from 30 to 300"),
+    "start -1": (
+        ["--start", "-1"], 2, "lego_smoke: repainting_start is -1.0, expected a number of at least 0",
+    ),
     "no such backend": (["--backend", "cuda"], 2, "lego_smoke: backend is 'cuda', expected mlx or torch"),
     "no such option": (["--step", "3"], 2, None),
     "no such context": (
