@@ -109,3 +109,12 @@ def test_links_inside_the_root_and_to_the_root_are_fine(tmp_path: Path) -> None:
     (root / "acestep/models").symlink_to("../models")
     (tmp_path / "link").symlink_to(root)
     assert locate(tmp_path / "link").generate == tmp_path / "link" / TODAY
+
+
+def test_a_link_below_is_not_looked_behind_for_the_folder_that_was_meant(tmp_path: Path) -> None:
+    outside = BEFORE.write(tmp_path / "outside/checkout").parent
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(outside)
+    with pytest.raises(WrongFolder, match=r"Give the root of an ACE-Step 1\.5 checkout\.$"):
+        locate(root)

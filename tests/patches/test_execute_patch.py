@@ -200,6 +200,13 @@ def test_where_no_timesteps_are_passed_the_steps_are_still_threaded_and_the_rest
     assert make_plan(plan.after).honoured == Honoured(steps=True, timesteps=False)
 
 
+def test_of_two_dicts_none_is_chosen() -> None:
+    text = BEFORE.execute.replace(TIMESTEPS, "timesteps=None,").replace("**generate_kwargs", "**other", 1)
+    assert check_refused(MiniCheckout(text, BEFORE.diffusion, BEFORE.generate)) == {
+        "execute": "expected one dict that holds the request, found generate_kwargs and other"
+    }
+
+
 def test_patch_one_is_the_only_change_to_its_file() -> None:
     assert check_transformed(BEFORE).after[Role.EXECUTE].text == PATCHED.execute
     assert STEPS_IN_EXECUTE[1] in PATCHED.execute
