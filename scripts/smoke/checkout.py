@@ -108,6 +108,9 @@ def prepare(checkout: Checkout, checkpoint: Path, scratch: Path) -> Tree:
             "ACESTEP_PROJECT_ROOT": str(scratch),
             "HF_MODULES_CACHE": str(scratch / "modules"),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": os.pathsep.join(
+                [str(checkout.root.absolute()), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
         },
     )
 

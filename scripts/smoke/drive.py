@@ -26,6 +26,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # for `smoke`; main()
 from smoke import tree, watch  # noqa: E402
 
 NEEDED = ("task_type", "instruction", "src_audio", "inference_steps", "guidance_scale", "shift")
+CONFIG = ("batch_size", "use_random_seed", "seeds")
 OFF = {"dcw_enabled": False}  # upstream's wavelet correction, which the reference does not have
 PACKAGES = ("torch", "mlx", "transformers", "diffusers", "numpy")
 
@@ -33,6 +34,8 @@ PACKAGES = ("torch", "mlx", "transformers", "diffusers", "numpy")
 def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Runs the order on the `acestep` that is importable; returns what run.json holds."""
     on_mlx = order["backend"] == "mlx"
+    if on_mlx:
+        tree.check_mlx()
     warned = tree.collect_warnings()
     (handlers, inference), stand_ins = tree.import_tree("acestep.handler", "acestep.inference")
     notes = [f"{name} is not installed; soundfile read the context in its place" for name in stand_ins]
@@ -51,10 +54,9 @@ def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     watched = watch.Watched(handler, order["config"]["batch_size"], on_mlx)
     instruction = handler.generate_instruction("lego", track_name=order["track"])
     wanted = {"instruction": instruction, **order["params"], **OFF}
-    params = tree.known_fields(inference.GenerationParams, wanted, NEEDED)
-    config = tree.known_fields(
-        inference.GenerationConfig, order["config"], ("batch_size", "use_random_seed", "seeds")
-    )
+    params, left_out = tree.known_fields(inference.GenerationParams, wanted, NEEDED)
+    wanted = {name: order["config"][name] for name in CONFIG}
+    config, _ = tree.known_fields(inference.GenerationConfig, wanted, CONFIG)
     result = called(order["worker_thread"], lambda: inference.generate_music(handler, None, params, config))
     if not result.success:
         raise tree.problem(result.error or "")
@@ -74,7 +76,7 @@ def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
         "load_seconds": load_seconds,
         "time_costs": {key: value for key, value in time_costs.items() if isinstance(value, (int, float))},
         "stem": {"sample_rate": stem["sample_rate"], **watched.levels(stem)},
-        "notes": notes,
+        "notes": notes + left_out,
         "versions": versions(),
     }
 

@@ -117,11 +117,8 @@ def problem(message: str) -> TreeError:
     )
 
 
-def override_mlx_available() -> str | None:
-    """Makes the tree use MLX where it says that the platform has none; returns a note if that was necessary.
-
-    Trees take MLX for something of macOS alone; it computes on Linux too. TreeError where it cannot compute here.
-    """
+def check_mlx() -> None:
+    """TreeError where MLX cannot compute under this interpreter."""
     try:
         import mlx.core as mx
 
@@ -131,6 +128,13 @@ def override_mlx_available() -> str | None:
             f"MLX does not work under {sys.executable} ({error}); install it there (pip install mlx, on Linux "
             f"'mlx[cpu]') or choose PyTorch with --backend torch"
         ) from None
+
+
+def override_mlx_available() -> str | None:
+    """Makes the tree use MLX where it says that the platform has none; returns a note if that was necessary.
+
+    Trees take MLX for something of macOS alone; it computes on Linux too.
+    """
     overridden = []
     for name in MLX_MODULES:
         try:
@@ -146,8 +150,11 @@ def override_mlx_available() -> str | None:
     return f"overrode {' and '.join(overridden)}, which says no on {platform.system()}"
 
 
-def known_fields(cls: Any, values: dict[str, Any], needed: tuple[str, ...]) -> Any:
-    """An instance of a tree's dataclass, without what this version does not have; TreeError where that is needed."""
+def known_fields(cls: Any, values: dict[str, Any], needed: tuple[str, ...]) -> tuple[Any, list[str]]:
+    """An instance of a tree's dataclass, without what this version does not have; TreeError where that is needed.
+
+    Returns a note, too, for everything that was asked for and left out. A switch that is off needs none.
+    """
     names = {field.name for field in dataclasses.fields(cls)}
     lacking = [name for name in needed if name not in names]
     if lacking:
@@ -155,7 +162,13 @@ def known_fields(cls: Any, values: dict[str, Any], needed: tuple[str, ...]) -> A
             f"the checkout's {cls.__name__} has no {', '.join(lacking)}, which a LEGO request needs; it is a version "
             f"that this run cannot drive: upstream's from 2026-02-16 on are meant"
         )
-    return cls(**{name: value for name, value in values.items() if name in names})
+    left_out = [
+        name for name, value in values.items() if name not in names and value not in (None, False, "", 0, -1)
+    ]
+    notes = [
+        f"the checkout's {cls.__name__} has no {name}, which was asked for and left out" for name in left_out
+    ]
+    return cls(**{name: value for name, value in values.items() if name in names}), notes
 
 
 def refuse_network() -> None:

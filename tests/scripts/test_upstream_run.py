@@ -1,0 +1,383 @@
+"""The smoke run of somebody's checkout: counted at its decoders, unmasked, and nothing of it written to."""
+
+import hashlib
+import json
+import shutil
+import stat
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_in_checkout import write_checkout
+
+from acestep.errors import BackendError, CheckpointError, RequestError
+from smoke.checkout import Checkout, prepare, with_context_note
+from smoke.judge import judge
+from smoke.request import Request
+from smoke.run import Run, Tree, finish, start
+
+FORK = Path(__file__).resolve().parents[2] / "ACE-Step-1.5"
+
+
+def a_request(**changes) -> Request:
+    values = {
+        "context": Path("context.wav"), "checkpoint": Path("checkpoints/acestep-v15-base"), "track": "drums",
+        "steps": 7, "guidance_scale": 1.0, "shift": 1.0, "seed": 42, "backend": "mlx", "device": "cpu",
+    }  # fmt: skip
+    return Request(**{**values, **changes})
+
+
+@pytest.fixture
+def drive(tmp_path, monkeypatch):
+    """drive(request, worker_thread, **habits): one run of a stand-in checkout with these habits."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    def run(request: Request | None = None, worker_thread: bool = False, **habits) -> Run:
+        request = request or a_request()
+        root = write_checkout(tmp_path / "tree", **habits)
+        folder = tmp_path / "run"
+        folder.mkdir()
+        tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root, worker_thread=worker_thread)
+        return finish(start(tree, request, folder), request, folder)
+
+    return run
+
+
+def refusal(drive, **habits) -> str:
+    with pytest.raises(BackendError) as caught:
+        drive(**habits)
+    return str(caught.value)
+
+
+def failing(run: Run) -> dict[str, str]:
+    """The checks of a run that do not hold, those that need a reference aside."""
+    from smoke.compare import Distances
+
+    return {
+        c.name: c.sentence for c in judge(run, Distances(0.0, 0.0)) if not c.holds and c.name != "clipping"
+    }
+
+
+class TestCounted:
+    def test_a_checkout_that_runs_eight_is_told_by_its_count(self, drive):
+        run = drive(always=8)
+        assert failing(run) == {"steps": "7 steps were asked for, the decoder was evaluated 8 times"}
+
+    def test_pytorch_is_counted_where_it_was_asked_for(self, drive):
+        run = drive(a_request(backend="torch"))
+        assert (run.evaluated, run.device, run.fallback) == (7, "cpu", None)
+
+    @pytest.mark.parametrize("compiles", [False, True], ids=["plain", "under mx.compile"])
+    def test_each_evaluation_with_its_t_and_what_the_first_was_given(self, drive, compiles):
+        import mlx.core as mx
+
+        run = drive(compiles=compiles)
+        assert failing(run) == {}
+        assert run.timesteps == pytest.approx([1 - i / 7 for i in range(7)])
+        noise = np.array(mx.random.normal((1, 6, 2), key=mx.random.key(42)))
+        assert np.array_equal(run.tensors["noise"], noise)
+        assert np.array_equal(run.tensors["context_latents"], np.arange(24.0).reshape(1, 6, 4))
+        assert np.array_equal(run.tensors["encoder_hidden_states"], np.ones((1, 4, 3)))
+        assert np.array_equal(run.tensors["null_condition_emb"], np.zeros((1, 1, 3)))
+        expected = noise
+        for i in range(7):
+            expected = expected - (expected + (1 - i / 7)) / 7
+        assert np.allclose(
+            run.tensors["target_latents"], expected, atol=1e-6
+        )  # not upstream's target_latents
+
+    def test_levels_are_those_before_any_gain(self, drive):
+        import soundfile
+
+        stem = drive().stem
+        assert (stem["peak"], stem["clipped"], stem["gain"]) == (2.0, 1 / 8, 0.5)
+        assert stem["rms"] == pytest.approx((6.25 / 8) ** 0.5)
+        samples, rate = soundfile.read(stem["path"])
+        assert rate == 48000
+        assert samples.tolist() == [[0.25, 0.25], [-1.0, 0.25], [0.25, -0.25], [0.5, 0.0]]
+
+
+class TestAsked:
+    def test_the_traps_of_the_public_calls(self, drive, tmp_path):
+        drive()
+        received = json.loads((tmp_path / "tree" / "received.json").read_text())
+        assert received == {
+            "params": {
+                "task_type": "lego", "instruction": "lego of drums", "src_audio": str(Path("context.wav").absolute()),
+                "inference_steps": 7, "guidance_scale": 1.0, "shift": 1.0,
+                "thinking": False, "use_cot_metas": False, "dcw_enabled": False,
+            },
+            "config": {"batch_size": 1, "use_random_seed": False, "seeds": [42]},
+        }  # fmt: skip
+
+    def test_what_this_version_does_not_know_is_left_out_and_said(self, drive):
+        run = drive(a_request(bpm=90, caption=""))
+        assert run.notes[-1] == "the checkout's GenerationParams has no bpm, which was asked for and left out"
+        assert len([note for note in run.notes if "left out" in note]) == 1
+
+
+REASON = "RuntimeError: There is no Stream in this thread."
+WENT_ON = "and the run went on in PyTorch and called itself a success"
+
+
+class TestUnmasked:
+    def test_an_mlx_failure(self, drive):
+        run = drive(mlx_fails=True)
+        expected = (
+            "MLX was asked for, but PyTorch's decoder was evaluated 7 times and MLX's 0: "
+            f"MLX failed ({REASON}), {WENT_ON}"
+        )
+        assert failing(run) == {
+            "backend": expected,
+            "steps": "7 steps were asked for, the decoder was evaluated 0 times",
+        }
+
+    def test_a_failure_in_a_worker_thread(self, drive):
+        assert f"MLX failed ({REASON})" in str(drive(worker_thread=True, fails_in_threads=True).fallback)
+
+    def test_the_main_thread_is_left_alone_by_default(self, drive):
+        assert drive(fails_in_threads=True).fallback is None
+
+    def test_mlx_that_never_was_active(self, drive):
+        run = drive(inactive="[MLX-DiT] no decoder: out of memory")
+        assert run.fallback == (
+            "MLX was asked for, but PyTorch's decoder was evaluated 7 times and MLX's 0: MLX was not active after "
+            f"loading ([MLX-DiT] no decoder: out of memory), {WENT_ON}"
+        )
+
+    def test_a_pytorch_decoder_that_is_out_of_sight(self, drive):
+        run = drive(hides_torch=True)
+        assert run.fallback == (
+            "MLX was asked for, but PyTorch's decoder left its time key and MLX's 7: nothing was said of why, "
+            f"{WENT_ON}"
+        )
+
+
+class TestArranged:
+    @pytest.mark.skipif(sys.platform == "darwin", reason="there is nothing to override")
+    def test_mlx_off_macos_is_overridden_and_said(self, drive):
+        assert drive().notes == [
+            "overrode acestep.models.mlx.is_mlx_available, which says no on Linux",
+            "the checkout's VAE ran in MLX",
+        ]
+
+    def test_every_missing_module_is_named_at_once(self, drive):
+        assert refusal(drive, imports=["nonesuch_one", "nonesuch_two.inner", "json"]) == (
+            f"{sys.executable} lacks modules that the checkout imports: nonesuch_one, nonesuch_two; install what the "
+            "checkout requires there, or name the interpreter that has it with --python"
+        )
+
+    @pytest.mark.skipif(find_spec("torchaudio") is not None, reason="torchaudio is installed")
+    def test_torchaudio_has_a_stand_in_and_it_is_said(self, drive):
+        run = drive(imports=["torchaudio"])
+        assert "torchaudio is not installed; soundfile read the context in its place" in run.notes
+
+    def test_packages_of_the_model_code_are_named(self, drive):
+        says = (
+            "Error: This modeling file requires the following packages that were not found in your environment: "
+            "einops, vector_quantize_pytorch. Run `pip install ...`\n\nTraceback:\nFile"
+        )
+        assert "lacks modules that the checkout imports: einops, vector_quantize_pytorch;" in refusal(
+            drive, loads_not=says
+        )
+
+    def test_a_checkout_that_cannot_load_is_heard_in_one_line(self, drive):
+        says = "\u274c Error initializing model: no such\nweights.\n\nTraceback:\n  File x\nOSError"
+        assert refusal(drive, loads_not=says) == "Error initializing model: no such weights"
+
+    def test_a_checkout_that_refuses_is_heard(self, drive):
+        assert refusal(drive, refuses="Too long.\n") == "Too long"
+
+    def test_a_bug_of_the_checkout_is_placed(self, drive):
+        assert refusal(drive, always="many").startswith("the run failed in acestep/handler.py, line ")
+
+    def test_no_download_starts(self, drive):
+        assert "the smoke run downloads nothing; put the checkpoint in place first" in refusal(
+            drive, calls_home=True
+        )
+
+    def test_mlx_that_cannot_be_imported(self, drive, tmp_path):
+        (tmp_path / "tree" / "mlx").mkdir(parents=True)
+        (tmp_path / "tree" / "mlx" / "core.py").write_text("raise ImportError('no Metal here')")
+        (tmp_path / "tree" / "acestep").mkdir()
+        (tmp_path / "tree" / "mlx" / "__init__.py").write_text("")
+        assert refusal(drive) == (
+            f"MLX does not work under {sys.executable} (no Metal here); install it there (pip install mlx, on Linux "
+            "'mlx[cpu]') or choose PyTorch with --backend torch"
+        )
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below a folder with its hash, and every folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else "folder"
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A checkpoint in upstream's layout, as far as names go."""
+    for name in (
+        "acestep-v15-base/modeling.py",
+        "acestep-v15-base/config.json",
+        "vae/x",
+        "Qwen3-Embedding-0.6B/x",
+    ):
+        path = tmp_path / "weights" / "checkpoints" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path / "weights" / "checkpoints" / "acestep-v15-base"
+
+
+class TestLeftAlone:
+    def test_whatever_a_checkout_writes_lands_in_the_scratch_folder(self, tmp_path, checkpoint):
+        root = write_checkout(tmp_path / "tree", writes=True)
+        before = contents(root), contents(tmp_path / "weights")
+        (tmp_path / "run").mkdir()
+        tree = prepare(Checkout(root), checkpoint, tmp_path / "scratch")
+        run = finish(start(tree, a_request(), tmp_path / "run"), a_request(), tmp_path / "run")
+        assert run.evaluated == 7
+        assert (contents(root), contents(tmp_path / "weights")) == before
+        assert (tmp_path / "scratch" / "acestep" / "handler.py").read_text() == "overwritten"
+
+    @pytest.mark.parametrize("name", ["acestep-v15-base", "vae", "Qwen3-Embedding-0.6B"])
+    def test_a_missing_checkpoint_folder_is_refused_before_anything_runs(self, tmp_path, checkpoint, name):
+        root = write_checkout(tmp_path / "tree")
+        folder = checkpoint.parent / name
+        shutil.rmtree(folder)
+        with pytest.raises(CheckpointError) as caught:
+            prepare(Checkout(root), checkpoint, tmp_path / "scratch")
+        expected = (
+            f"checkpoint folder {folder} does not exist; put it there first: this run downloads nothing"
+        )
+        assert str(caught.value) == expected
+        assert not (tmp_path / "scratch").exists()
+
+
+def a_python(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+class TestInterpreter:
+    def test_the_one_that_is_named(self, tmp_path):
+        a_python(tmp_path / ".venv" / "bin" / "python")
+        named = a_python(tmp_path / "named")
+        assert Checkout(tmp_path, named).interpreter() == (str(named), "named by --python")
+
+    def test_the_checkouts_own(self, tmp_path):
+        own = a_python(tmp_path / ".venv" / "bin" / "python")
+        assert Checkout(tmp_path).interpreter() == (str(own), "its .venv")
+
+    def test_this_one(self, tmp_path):
+        assert Checkout(tmp_path).interpreter() == (
+            sys.executable, "this one: it has no .venv, and --python names none",
+        )  # fmt: skip
+
+
+class TestRefused:
+    def test_the_folder_that_was_meant_is_named(self, tmp_path):
+        root = write_checkout(tmp_path / "tree")
+        with pytest.raises(RequestError, match=f"^--acestep-root .*Did you mean {root}"):
+            Checkout(root / "acestep").check()
+
+    def test_a_python_that_is_none(self, tmp_path):
+        root = write_checkout(tmp_path / "tree")
+        with pytest.raises(RequestError) as caught:
+            Checkout(root, tmp_path / "python").check()
+        assert str(caught.value) == (
+            f"--python {tmp_path / 'python'} is no program that can be started; give the path of a Python"
+        )
+
+    @pytest.mark.parametrize(
+        "arguments", [(None, Path("python"), False), (None, None, True)], ids=["python", "thread"]
+    )
+    def test_how_without_what(self, arguments):
+        with pytest.raises(
+            RequestError, match="says how a checkout is run; name the checkout with --acestep-root"
+        ):
+            Checkout.asked(*arguments)
+
+    def test_before_is_the_forks(self, tmp_path, capsys, monkeypatch):
+        import lego_smoke
+
+        monkeypatch.setattr(sys, "argv", ["lego_smoke.py", "--before", "--acestep-root", str(tmp_path)])
+        assert lego_smoke.main() == 2
+        assert capsys.readouterr().err == (
+            "lego_smoke: --before runs this fork without the patches, --acestep-root a checkout in its place: "
+            "give one\n"
+        )
+
+
+def test_a_context_that_became_silence_is_noted(tiny_root):
+    import torch
+
+    from acestep.models.checkpoints import load_silence_latent
+    from acestep.models.config import read_config
+
+    folder = tiny_root() / "checkpoints" / "acestep-v15-base"
+    silence = load_silence_latent(folder, read_config(folder))[:, :6]
+
+    def noted(source: torch.Tensor) -> list[str]:
+        context = torch.cat([source, torch.ones_like(source)], dim=-1)
+        run = Run(7, [1.0] * 7, "cpu", 0.1, {}, {}, {"context_latents": context}, notes=["one"])
+        return list(with_context_note(run, folder).notes)
+
+    heard = silence.clone()
+    heard[:, 3] += 0.1
+    assert noted(heard) == ["one"]
+    assert noted(silence)[1:] == [
+        "the context audio never reached the decoder: every frame of it was silence (upstream before 2026-03-10), "
+        "and the stem fits its length alone"
+    ]
+
+
+def test_pytorchs_own_hook_is_the_one_that_counts():
+    import torch
+
+    from smoke.watch import Calls, watch_torch
+
+    class Decoder(torch.nn.Module):
+        def forward(self, hidden_states, timestep, timestep_r, encoder_hidden_states, context_latents):
+            return hidden_states
+
+    calls, decoder = Calls(batch_size=1), Decoder()
+    watch_torch(decoder, calls)
+    both_branches = torch.arange(4.0).reshape(2, 2, 1)
+    decoder(
+        both_branches,
+        torch.full((2,), 0.5),
+        None,
+        encoder_hidden_states=both_branches,
+        context_latents=both_branches,
+    )
+    assert calls.timesteps == [0.5]
+    assert calls.first["hidden_states"].tolist() == [[[0.0], [1.0]]]  # the plain branch, its noise
+
+
+def test_a_checkout_from_the_command_line(tmp_path, monkeypatch, capsys):
+    """The fork, copied, is a checkout like any other: the whole way, from the options to the report."""
+    import lego_smoke
+
+    shutil.copytree(FORK / "acestep", tmp_path / "copy" / "acestep")
+    before = contents(tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(
+        sys, "argv", ["lego_smoke.py", "--acestep-root", "copy", "--steps", "5", "--out", "out"]
+    )
+    assert lego_smoke.main() == 0
+    said = capsys.readouterr().out
+    assert f"the checkout copy, copied to be run, under {sys.executable} (this one: " in said
+    assert ["checkout:", "copy", "5", "5"] in [line.split()[:4] for line in said.splitlines()]
+    assert contents(tmp_path / "copy") == before
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["evaluated_by_tree"] == {
+        "checkout: copy": 5
+    }
