@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from matplotlib.ticker import MaxNLocator
 
 from acestep.constants import SAMPLE_RATE
 from smoke import words
 from smoke.pictures import power_picture, spectrogram_webp
 
 BLOCK = 10 * SAMPLE_RATE  # samples handed over at once: libsndfile's encoders keep a whole block on the stack
+ROUND_TIMES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120)  # seconds
+MOST_LABELS = 6
 MP3 = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "VARIABLE", "compression_level": 0.5}
 
 
@@ -72,5 +73,6 @@ def data_address(kind: str, content: bytes) -> str:
 
 def time_labels(seconds: float) -> list[tuple[str, float]]:
     """Round times and where they are in a picture, but for the end: a label there would stick out."""
-    ticks = MaxNLocator(6, steps=[1, 2, 3, 5, 6, 10]).tick_values(0, seconds)
-    return [(words.clock(tick), 100 * tick / seconds) for tick in ticks if tick < 0.97 * seconds]
+    step = next((step for step in ROUND_TIMES if seconds / step <= MOST_LABELS), seconds)
+    ticks = np.arange(0, 0.97 * seconds, step)
+    return [(words.clock(tick), float(100 * tick / seconds)) for tick in ticks]

@@ -31,7 +31,7 @@ def seconds(value: float) -> str:
 
 def clock(time: float) -> str:
     """A time in a sound: 2.5 s, 3:20."""
-    if time < 100:
+    if time < 60:
         return f"{time:.3g} s"
     return f"{int(time) // 60}:{int(time) % 60:02d}"
 

@@ -25,6 +25,7 @@ from smoke.pictures import COLUMNS, ROWS, height_of, power_picture
 from smoke.report import report_json, write_audio, write_json
 from smoke.request import Request
 from smoke.run import Run
+from smoke.sounds import time_labels
 
 RATE = 48_000
 VOID = {"meta", "link", "img", "br", "hr", "input", "source"}
@@ -265,6 +266,11 @@ def test_a_click_anywhere_in_a_long_sound_is_seen_in_its_place():
     columns = power_picture(samples, RATE).sum(axis=0)
     assert columns.argmax() in (500, 501)
     assert set(np.flatnonzero(columns > columns.max() / 1000)) <= {499, 500, 501, 502}
+
+
+def test_times_are_labelled_at_round_values():
+    assert time_labels(6) == [(f"{i} s", pytest.approx(100 * i / 6)) for i in range(6)]
+    assert time_labels(600) == [("0 s", 0), ("2:00", 20), ("4:00", 40), ("6:00", 60), ("8:00", 80)]
 
 
 def test_a_silent_stem_is_said_to_be_silent(bad):
