@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from acestep.models.mlx.dit_generate import get_timestep_schedule
@@ -49,7 +49,17 @@ def test_other_shifts_are_rounded(shift: float, table: int) -> None:
     assert get_timestep_schedule(shift, is_turbo=True) == TURBO[float(table)]
 
 
-@given(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=30).map(lambda ts: sorted(ts, reverse=True)))
+falling = st.integers(1, 40).flatmap(
+    lambda size: st.lists(st.floats(0.01, 1.0), min_size=size, max_size=size).map(
+        lambda ts: sorted(ts, reverse=True)
+    )
+)
+
+
+@given(falling)
+@example([1 - i / 40 for i in range(40)])
+@example([1 - i / 21 for i in range(21)])
+@example([1 - i / 20 for i in range(20)])
 def test_custom_timesteps_are_snapped_and_at_most_twenty(timesteps: list[float]) -> None:
     assert get_timestep_schedule(1.0, timesteps, is_turbo=True) == [snapped(t) for t in timesteps[:20]]
 
