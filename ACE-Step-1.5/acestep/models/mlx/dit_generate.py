@@ -112,12 +112,12 @@ def mlx_generate_diffusion(
     noise = draw_noise(seed, src_latents_shape)
     context = mx.array(context_latents_np)
     states = mx.array(encoder_hidden_states_np)
-    branches = {False: (states, context, MLXCrossAttentionCache())}
+    branches = {False: (states, context, MLXCrossAttentionCache(t_schedule))}
     guide = None
     if null_condition_emb_np is not None and guidance_scale > 1.0:
         null = mx.broadcast_to(mx.array(null_condition_emb_np), states.shape)
         both_states, both_contexts = mx.concatenate([states, null]), mx.concatenate([context, context])
-        branches[True] = (both_states, both_contexts, MLXCrossAttentionCache())
+        branches[True] = (both_states, both_contexts, MLXCrossAttentionCache(t_schedule, guided=True))
         guide = AdaptiveProjectedGuidance(guidance_scale)
 
     def predict(x: Any, t: float) -> Any:

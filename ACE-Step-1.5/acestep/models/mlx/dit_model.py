@@ -5,6 +5,8 @@ names are those of upstream's checkpoint, so that converting weights is little m
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -23,11 +25,22 @@ def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
     return x * cos + mx.concatenate([-second, first], axis=-1) * sin
 
 
-class MLXCrossAttentionCache:
-    """The encoder states' keys and values, a pair a layer: the same in every step of a run."""
+def project(layer: nn.Linear, x: mx.array) -> mx.array:
+    """A product in the precision of the weights, whatever that of x is."""
+    return layer(x.astype(layer.weight.dtype))
 
-    def __init__(self) -> None:
+
+class MLXCrossAttentionCache:
+    """What one evaluation of a run keeps for the next: the encoder states are the same in all of them.
+
+    A run that says more of itself lets a decoder prepare more: `timesteps` are those of all its evaluations, the
+    same for every item; `guided`: the second half of a batch is the first once more, under the null condition.
+    """
+
+    def __init__(self, timesteps: Sequence[float] = (), guided: bool = False) -> None:
+        self.timesteps, self.guided = tuple(timesteps), guided
         self.pairs: list[KeysAndValues] | None = None
+        self.prepared: Any = None
 
 
 class MLXAttention(nn.Module):
@@ -46,13 +59,13 @@ class MLXAttention(nn.Module):
 
     def queries(self, x: mx.array) -> mx.array:
         """[batch, length, width] -> [batch, heads, length, head_dim]"""
-        split = self.q_proj(x).reshape(*x.shape[:2], self.heads, self.head_dim)
+        split = project(self.q_proj, x).reshape(*x.shape[:2], self.heads, self.head_dim)
         return self.q_norm(split).swapaxes(1, 2)
 
     def keys_and_values(self, x: mx.array) -> KeysAndValues:
         """[batch, length, width] -> keys and values, each [batch, kv_heads, length, head_dim]"""
-        keys = self.k_proj(x).reshape(*x.shape[:2], self.kv_heads, self.head_dim)
-        values = self.v_proj(x).reshape(*x.shape[:2], self.kv_heads, self.head_dim)
+        keys = project(self.k_proj, x).reshape(*x.shape[:2], self.kv_heads, self.head_dim)
+        values = project(self.v_proj, x).reshape(*x.shape[:2], self.kv_heads, self.head_dim)
         return self.k_norm(keys).swapaxes(1, 2), values.swapaxes(1, 2)
 
     def attend(
@@ -60,6 +73,7 @@ class MLXAttention(nn.Module):
     ) -> mx.array:
         """Attention of the heads, projected back to [batch, length, width]."""
         scale = 1.0 / math.sqrt(self.head_dim)
+        queries, keys = queries.astype(values.dtype), keys.astype(values.dtype)
         mixed = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
         return self.o_proj(mixed.swapaxes(1, 2).flatten(2, 3))
 
@@ -74,7 +88,7 @@ class MLXSwiGLUMLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(nn.silu(project(self.gate_proj, x)) * project(self.up_proj, x))
 
 
 class MLXTimestepEmbedding(nn.Module):
@@ -90,8 +104,9 @@ class MLXTimestepEmbedding(nn.Module):
     def __call__(self, t: mx.array) -> tuple[mx.array, mx.array]:
         angles = (t * TIMESTEP_SCALE)[:, None] * self._frequencies
         waves = mx.concatenate([mx.cos(angles), mx.sin(angles)], axis=-1)
-        embedding = self.linear_2(nn.silu(self.linear_1(waves)))
-        return embedding, self.time_proj(nn.silu(embedding)).reshape(t.shape[0], 6, -1)
+        embedding = self.linear_2(nn.silu(project(self.linear_1, waves)))
+        modulation = self.time_proj(nn.silu(embedding)).reshape(t.shape[0], 6, -1)
+        return embedding.astype(mx.float32), modulation.astype(mx.float32)
 
 
 class MLXDiTLayer(nn.Module):
@@ -109,24 +124,31 @@ class MLXDiTLayer(nn.Module):
         self.mlp = MLXSwiGLUMLP(config)
         self.scale_shift_table = mx.zeros((1, 6, width))
 
+    def modulated(self, modulation: mx.array) -> list[mx.array]:
+        """[batch, 6, width] -> shift, scale and gate of the self-attention, then those of the feed-forward part."""
+        return list(mx.split(self.scale_shift_table + modulation, 6, axis=1))
+
+    def rotated(
+        self, x: mx.array, shift: mx.array, scale: mx.array, rotary: KeysAndValues
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """What the self-attention takes: queries, keys, values."""
+        h = self.self_attn_norm(x) * (1 + scale) + shift
+        keys, values = self.self_attn.keys_and_values(h)
+        return rotate(self.self_attn.queries(h), *rotary), rotate(keys, *rotary), values
+
+    def feed_forward(self, x: mx.array, shift: mx.array, scale: mx.array, gate: mx.array) -> mx.array:
+        """The last third of the layer."""
+        return x + gate * self.mlp(self.mlp_norm(x) * (1 + scale) + shift)
+
     def __call__(
         self, x: mx.array, modulation: mx.array, rotary: KeysAndValues, mask: mx.array, encoder: KeysAndValues
     ) -> mx.array:
         """x [batch, length, width], modulation [batch, 6, width], rotary (cos, sin), encoder (keys, values)."""
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = mx.split(
-            self.scale_shift_table + modulation, 6, axis=1
-        )
-        h = self.self_attn_norm(x) * (1 + scale) + shift
-        queries = rotate(self.self_attn.queries(h), *rotary)
-        keys, values = self.self_attn.keys_and_values(h)
+        shift, scale, gate, *of_mlp = self.modulated(modulation)
         window = mask if self.is_sliding else None
-        x = x + gate * self.self_attn.attend(queries, rotate(keys, *rotary), values, window)
-
-        queries = self.cross_attn.queries(self.cross_attn_norm(x))
-        x = x + self.cross_attn.attend(queries, *encoder)
-
-        h = self.mlp_norm(x) * (1 + mlp_scale) + mlp_shift
-        return x + mlp_gate * self.mlp(h)
+        x = x + gate * self.self_attn.attend(*self.rotated(x, shift, scale, rotary), window)
+        x = x + self.cross_attn.attend(self.cross_attn.queries(self.cross_attn_norm(x)), *encoder)
+        return self.feed_forward(x, *of_mlp)
 
 
 class MLXDiTDecoder(nn.Module):
@@ -160,7 +182,7 @@ class MLXDiTDecoder(nn.Module):
 
     def encoder_keys_and_values(self, encoder_hidden_states: mx.array) -> list[KeysAndValues]:
         """Encoder states [batch, encoder length, encoder width] -> one pair for each layer."""
-        states = self.condition_embedder(encoder_hidden_states)
+        states = project(self.condition_embedder, encoder_hidden_states)
         return [layer.cross_attn.keys_and_values(states) for layer in self.layers]
 
     def _patches(self, context_latents: mx.array, hidden_states: mx.array) -> mx.array:

@@ -114,8 +114,9 @@ class InitServiceMixin:
                 f"or choose PyTorch with use_mlx_dit=False"
             )
         from acestep.models.mlx.dit_convert import convert_and_load
+        from acestep.models.mlx.dit_fast import MLXFastDecoder
         from acestep.models.mlx.dit_model import MLXDiTDecoder
 
         decoder = MLXDiTDecoder.from_config(config)
         convert_and_load(folder, decoder)
-        return decoder
+        return MLXFastDecoder(decoder)

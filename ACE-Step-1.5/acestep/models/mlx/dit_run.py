@@ -1,0 +1,99 @@
+"""What all evaluations of a run share, computed once: the conditions, every timestep's modulation, the tables."""
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from acestep.models.mlx.dit_model import KeysAndValues, MLXCrossAttentionCache, MLXDiTDecoder
+from acestep.models.mlx.tables import rotary_tables
+
+# What a layer's cross-attention hears in one branch: keys and values, or the constant vector that they come to.
+Heard = KeysAndValues | mx.array
+
+_of_thread = threading.local()
+
+
+@dataclass
+class Branch:
+    """A branch of the guidance: what each layer hears, [items, ...] or constant, and the stream that computes it."""
+
+    heard: Sequence[Heard]
+    stream: Any = None
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """The context in which this branch's operations are made."""
+        return contextlib.nullcontext() if self.stream is None else mx.stream(self.stream)
+
+
+@dataclass
+class PreparedRun:
+    """rows: t -> its row in embeddings [steps, width] and modulations [steps, 6, width]; rotary: cos and sin."""
+
+    rows: dict[float, int]
+    embeddings: mx.array
+    modulations: mx.array
+    rotary: KeysAndValues
+    branches: list[Branch]
+
+
+def prepare(
+    plain: MLXDiTDecoder,
+    run: MLXCrossAttentionCache,
+    hidden_states: mx.array,
+    encoder_hidden_states: mx.array,
+) -> PreparedRun:
+    """From what the run says of itself and what its first evaluation is given; everything is computed on return."""
+    config = plain.config
+    timesteps = np.asarray(run.timesteps, dtype=np.float32)
+    embeddings, modulations = plain.time_embed(mx.array(timesteps))
+    embedding_r, modulation_r = plain.time_embed_r(mx.zeros(1))  # t - r is 0 in inference
+    items = len(hidden_states) // (2 if run.guided else 1)
+    branches = [Branch(plain.encoder_keys_and_values(encoder_hidden_states[:items]))]
+    if run.guided:
+        null = encoder_hidden_states[items : items + 1, :1]
+        branches.append(Branch(null_constants(plain, null), second_stream()))
+    patches = -(-hidden_states.shape[1] // config.patch_size)
+    prepared = PreparedRun(
+        rows={t: row for row, t in enumerate(timesteps.tolist())},
+        embeddings=embeddings + embedding_r,
+        modulations=modulations + modulation_r,
+        rotary=rotary_tables(patches, config.head_dim, config.rope_theta),
+        branches=branches,
+    )
+    mx.eval(prepared.embeddings, prepared.modulations, [branch.heard for branch in branches])
+    return prepared
+
+
+def null_constants(plain: MLXDiTDecoder, null: mx.array) -> list[mx.array]:
+    """The null embedding [1, 1, encoder width] -> what each layer's cross-attention adds, [1, 1, width].
+
+    The null branch hears this embedding at every place. Whatever weights a query gives to the places, they sum to 1
+    over equal values: one place is as good as all.
+    """
+    constants = []
+    for layer, (_, values) in zip(plain.layers, plain.encoder_keys_and_values(null), strict=True):
+        attention = layer.cross_attn
+        values = mx.repeat(values, attention.heads // attention.kv_heads, axis=1)
+        constants.append(attention.o_proj(values.swapaxes(1, 2).flatten(2, 3)))
+    return constants
+
+
+def second_stream() -> Any:
+    """Where the null branch is computed: None is where the other one is.
+
+    On the CPU a stream is one thread, and only BLAS leaves it: with a stream each, the branches do the rest, the
+    softmax above all, on two cores at once. A GPU is filled by one stream.
+    """
+    if mx.default_device() != mx.cpu:
+        return None
+    if not hasattr(
+        _of_thread, "stream"
+    ):  # a stream belongs to the thread that made it, and is never taken back
+        _of_thread.stream = mx.new_stream(mx.cpu)
+    return _of_thread.stream
