@@ -7,6 +7,7 @@ import builtins
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from patches.library import library_call
 from patches.values import (
     NOTHING_KNOWN,
     UNKNOWN,
@@ -20,23 +21,6 @@ from patches.values import (
 
 Env = dict[str, Value]
 
-_FOLDED: Mapping[str, Callable[..., object]] = {
-    "int": int, "float": float, "bool": bool, "abs": abs, "round": round, "max": max, "min": min,
-}  # fmt: skip
-_TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "tuple": tuple}
-_COLLECTIONS = {
-    "list",
-    "tuple",
-    "sorted",
-    "reversed",
-    "set",
-    "enumerate",
-    "zip",
-    "map",
-    "filter",
-    "range",
-    "len",
-}
 _COMPARED: Mapping[type[ast.cmpop], Callable[[object, object], object]] = {
     ast.Eq: lambda a, b: a == b,
     ast.NotEq: lambda a, b: a != b,
@@ -172,33 +156,13 @@ class Evaluator:
         target = self.value(node.func, env)
         if target.function is not None:
             return self.inline(target.function, positional, keywords, env)
-        made = self.builtin(name, node, positional, keywords)
+        made = library_call(name, node, positional, keywords)
         return made if self.is_library(node.func) else something(made, constant(None, Origin.UNSEEN))
 
     def is_library(self, func: ast.expr) -> bool:
         """Whether what is called makes of its arguments what its name says: Python's own and libraries do."""
         root = dotted(func).partition(".")[0]
         return self.facts.imported.get(root, hasattr(builtins, root))
-
-    # What a call gives whose text is not at hand counts as something: a None would be a request that is refused.
-    def builtin(
-        self, name: str, node: ast.Call, positional: Sequence[Value], keywords: Mapping[str, Value]
-    ) -> Value:
-        if name == "dict":
-            first = positional[0].entries if positional else {}
-            entries = None if first is None else {**first, **keywords}
-            return Value(origins_of(*positional, *keywords.values()), none=False, entries=entries)
-        if name == "isinstance" and len(node.args) == 2 and positional[0].known is not UNKNOWN:
-            kinds = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
-            types = [_TYPES.get(getattr(kind, "id", "")) for kind in kinds]
-            if None not in types:
-                return constant(isinstance(positional[0].known, tuple(t for t in types if t)))
-        if name in _FOLDED and positional and not keywords:
-            return _fold(name, positional)
-        made = something(*positional, *keywords.values())
-        if name in _COLLECTIONS:
-            return replace(made, true=positional[0].truth if len(positional) == 1 else None)
-        return made
 
     def method_call(
         self,
@@ -279,19 +243,6 @@ class Evaluator:
         filtered = any(generator.ifs for generator in node.generators)
         true = over[0].truth if len(over) == 1 and not filtered else None
         return something(*over, *(self.value(part, inner) for part in parts), true=true)
-
-
-def _fold(name: str, values: Sequence[Value]) -> Value:
-    made = something(*values)
-    if any(value.known is UNKNOWN for value in values):
-        return replace(made, true=values[0].truth if name == "bool" else None)
-    try:
-        known = _FOLDED[name](*(value.known for value in values))
-    except (TypeError, ValueError, OverflowError):
-        return made
-    asked = [value for value in values if Origin.STEPS in value.origins]
-    cut = any(known != value.known for value in asked) and name in ("min", "max")
-    return constant(known, *made.origins, *([Origin.CUT] if cut else []))
 
 
 def _joined_truth(one: Value, other: Value, stops_at: bool) -> Value:

@@ -5,8 +5,10 @@ request hold `infer_steps`, the call left it out.
 """
 
 import ast
+from collections.abc import Iterator
 
 from patches.evaluate import dotted
+from patches.facts import facts_of
 from patches.judge import request_holds_steps
 from patches.names import BUILD, RUN
 from patches.outcomes import CannotEdit, Edit
@@ -29,7 +31,7 @@ def edit(source: Source) -> Edit:
     if not request_holds_steps(source):
         raise CannotEdit(f"the request that {BUILD} makes holds no infer_steps")
     after = call.arguments.named("timesteps") or call.arguments.last
-    new = f'infer_steps={_request_dict(places, call)}.get("infer_steps", 8)'
+    new = f'infer_steps={_request_dict(source, call)}.get("infer_steps", 8)'
     text = apply_splices(source.text, add_items(source.text, call.arguments, after, [new]))
     return Edit(text, frozenset({LINE}))
 
@@ -40,7 +42,7 @@ def undo(source: Source, kept: frozenset[str]) -> Edit:
         places = places_of(source)
         call = _the_call(places)
         item = call.arguments.named("infer_steps")
-        ours = item and item.text == f'infer_steps={_request_dict(places, call)}.get("infer_steps", 8)'
+        ours = item and item.text == f'infer_steps={_request_dict(source, call)}.get("infer_steps", 8)'
     except CannotEdit:
         return Edit(source.text, frozenset())
     if not ours or LINE in kept:
@@ -56,16 +58,25 @@ def _the_call(places: Places) -> Call:
     return calls[0]
 
 
-def _request_dict(places: Places, call: Call) -> str:
+def _request_dict(source: Source, call: Call) -> str:
     """The local name of the dict of the request's kwargs: it gives the timesteps, or PyTorch gets it whole."""
     named = {_gives_timesteps(item) for item in call.arguments.items if item.name == "timesteps"}
     if not any(named):
-        calls = places.calls_named("generate_audio")
-        named = {item.text[2:].strip() for c in calls for item in c.arguments.items if item.stars == "**"}
-    names = sorted(name for name in named if name.replace(".", "_").isidentifier())
+        named = {dotted(held) for held in _given_to_pytorch(source)}
+    names = sorted(name for name in named if name)
     if len(names) != 1:
         raise CannotEdit(f"expected one dict that holds the request, found {' and '.join(names) or 'none'}")
     return names[0]
+
+
+def _given_to_pytorch(source: Source) -> Iterator[ast.expr]:
+    """What `generate_audio` gets as ** in the function that also calls D."""
+    for function in facts_of(source.tree).functions:
+        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        attributes = [(node.func.attr, node) for node in calls if isinstance(node.func, ast.Attribute)]
+        if any(name == RUN for name, _ in attributes):
+            whole = [node for name, node in attributes if name == "generate_audio"]
+            yield from (keyword.value for node in whole for keyword in node.keywords if keyword.arg is None)
 
 
 def _gives_timesteps(item: Item) -> str:

@@ -10,31 +10,12 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from patches.evaluate import dotted
 from patches.facts import facts_of
 from patches.interpret import Arguments, DoesNotFit, FunctionNode, Interpreter, TooMuchToFollow
 from patches.names import BUILD, GENERATE, RUN
+from patches.request import LISTED, PLAIN, STEPS, TURBO, Request, asked_for, host
 from patches.source import Source
-from patches.values import Origin, Value, constant, something
-
-ASKED = 50
-_STEPS = constant(ASKED, Origin.STEPS)
-_CONFIG = ("config", "cfg")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One call of E: with a list of custom timesteps or without, of which kind of model."""
-
-    listed: bool = False
-    turbo: bool = False
-
-    @property
-    def timesteps(self) -> Value:
-        return something(Value(frozenset({Origin.CUSTOM})), true=True) if self.listed else constant(None)
-
-
-PLAIN, LISTED, TURBO = Request(), Request(listed=True), Request(turbo=True)
+from patches.values import Origin, Value, constant
 
 
 @dataclass(frozen=True)
@@ -79,7 +60,7 @@ def judge(files: Threesome) -> Judgement:
     """What reading the three files tells. Never raises: what cannot be followed counts as not honoured."""
     asked = {request: _ask(files.execute, request) for request in (PLAIN, LISTED, TURBO)}
     execute = _passes_steps(asked[PLAIN])
-    absent = {} if execute else {"infer_steps": _STEPS}
+    absent = {} if execute else {"infer_steps": STEPS}
     forwarded = {
         request: _forward(files.diffusion, _with(found, request, absent), request)
         for request, found in asked.items()
@@ -94,7 +75,7 @@ def judge(files: Threesome) -> Judgement:
             listed = _with(listed, LISTED, {"timesteps": LISTED.timesteps})
         return _loops(files.generate, plain, listed)
 
-    missing_steps = {} if steps else {"infer_steps": _STEPS}
+    missing_steps = {} if steps else {"infer_steps": STEPS}
     generate = generated(**missing_steps, **({} if kind else {"is_turbo": constant(False)}))
     if not kind and generated(**missing_steps):  # a schedule that is right for base models without being told
         kind, generate = True, Honoured(True, True)
@@ -127,9 +108,9 @@ def _ask(source: Source, request: Request) -> Arguments | None:
     absent = not request_holds_steps(source)
     for function in facts_of(source.tree).functions:
         if any(_is_call_of(node, RUN) for node in ast.walk(function)):
-            run = Interpreter(source.tree, RUN, lambda node: _asked_for(node, request, absent))
+            run = Interpreter(source.tree, RUN, lambda node: asked_for(node, request, absent))
             names = {a.arg for a in [*function.args.args, *function.args.kwonlyargs]}
-            given = {"infer_steps": _STEPS, "timesteps": request.timesteps}
+            given = {"infer_steps": STEPS, "timesteps": request.timesteps}
             return _seen(run, function, Arguments((), {k: v for k, v in given.items() if k in names}))
     return None
 
@@ -139,7 +120,7 @@ def _forward(source: Source, asked: Arguments | None, request: Request) -> Argum
     function = _function(source, RUN)
     if function is None or asked is None:
         return None
-    run = Interpreter(source.tree, GENERATE, lambda node: _host(node, request))
+    run = Interpreter(source.tree, GENERATE, lambda node: host(node, request))
     return _seen(run, function, replace(asked, positional=(Value(none=False), *asked.positional)))
 
 
@@ -182,51 +163,6 @@ def request_holds_steps(source: Source) -> bool:
     return made.entries is None or "infer_steps" in made.entries
 
 
-def _asked_for(node: ast.expr, request: Request, steps_absent: bool) -> Value | None:
-    """The request as E sees it: kwargs.get("infer_steps", ...), kwargs["timesteps"] and the like."""
-    match node:
-        case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value=str() as key), *_]):
-            pass
-        case ast.Subscript(slice=ast.Constant(value=str() as key), ctx=ast.Load()):
-            pass
-        case _:
-            return _host(node, request)
-    if key == "infer_steps" and steps_absent:
-        return None
-    return {"infer_steps": _STEPS, "timesteps": request.timesteps}.get(key) or _host(node, request)
-
-
-def _host(node: ast.expr, request: Request) -> Value | None:
-    """The host as D sees it: it has a config, and the config says of which kind the model is."""
-    match node:
-        case ast.Attribute(value=held, attr="is_turbo") if _is_config(held):
-            return constant(request.turbo)
-        case ast.Call(func=ast.Name(id="getattr"), args=[held, ast.Constant(value="is_turbo"), *_]):
-            return constant(request.turbo) if _is_config(held) else None
-        case ast.Call(func=ast.Attribute(value=held, attr="get"), args=[ast.Constant(value="is_turbo"), *_]):
-            return constant(request.turbo) if _is_config(held) else None
-        case ast.Subscript(value=held, slice=ast.Constant(value="is_turbo")) if _is_config(held):
-            return constant(request.turbo)
-        case ast.Call(func=ast.Attribute(attr="is_turbo_model"), args=[]):
-            return constant(request.turbo)
-        case ast.Call(func=ast.Name(id="hasattr"), args=[held, ast.Constant(value="is_turbo")]):
-            return constant(True) if _is_config(held) else None
-        case ast.Call(func=ast.Name(id="hasattr"), args=[_, ast.Constant(value="config")]):
-            return constant(True)
-        case ast.Attribute() | ast.Call() if _is_config(node):
-            return Value(true=True, none=False)
-    return None
-
-
-def _is_config(node: ast.expr) -> bool:
-    match node:
-        case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str() as name), *_]):
-            return name in _CONFIG
-        case ast.NamedExpr(value=value):
-            return _is_config(value)
-    return dotted(node).rpartition(".")[2] in _CONFIG
-
-
 def _tells_the_kind(base: Arguments | None, turbo: Arguments | None) -> bool:
     """Whether some argument is a bool that says of which kind the model is (either way round)."""
     if base is None or turbo is None:
@@ -239,7 +175,7 @@ def _tells_the_kind(base: Arguments | None, turbo: Arguments | None) -> bool:
 
 
 def _passes_steps(arguments: Arguments | None) -> bool:
-    return arguments is not None and _STEPS in _values(arguments)
+    return arguments is not None and STEPS in _values(arguments)
 
 
 def _values(arguments: Arguments) -> list[Value]:

@@ -47,7 +47,7 @@ class Call:
     end: int
 
 
-NAMES = {RUN, GENERATE, SCHEDULE, "generate_audio"}
+NAMES = {RUN, GENERATE, SCHEDULE}
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,11 @@ def test_keywords_handed_on_as_they_come_are_followed() -> None:
             id="call-renamed",
         ),
         pytest.param(
+            ("        done = mlx", "        mlx_generate_diffusion(None)\n        done = mlx"),
+            "expected one call of mlx_generate_diffusion in _mlx_run_diffusion, found 2",
+            id="called-twice",
+        ),
+        pytest.param(
             ("def _mlx_run_diffusion(", "def _run_on_mlx("),
             "expected one _mlx_run_diffusion, found none",
             id="method-renamed",

@@ -200,6 +200,16 @@ def test_where_no_timesteps_are_passed_the_steps_are_still_threaded_and_the_rest
     assert make_plan(plan.after).honoured == Honoured(steps=True, timesteps=False)
 
 
+def test_a_dict_of_another_function_is_not_taken() -> None:
+    text = BEFORE.execute.replace(TIMESTEPS, "timesteps=None,").replace(
+        "**generate_kwargs", "audio=generate_kwargs"
+    )
+    elsewhere = "\n    def _without_mlx(self, other):\n        return self.model.generate_audio(**other)\n"
+    assert check_refused(MiniCheckout(text + elsewhere, BEFORE.diffusion, BEFORE.generate)) == {
+        "execute": "expected one dict that holds the request, found none"
+    }
+
+
 def test_of_two_dicts_none_is_chosen() -> None:
     text = BEFORE.execute.replace(TIMESTEPS, "timesteps=None,").replace("**generate_kwargs", "**other", 1)
     assert check_refused(MiniCheckout(text, BEFORE.diffusion, BEFORE.generate)) == {
