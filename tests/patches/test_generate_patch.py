@@ -274,6 +274,14 @@ def test_a_schedule_that_goes_wrong_for_base_models_is_not_taken_for_applied(cha
         ),
         pytest.param(
             [
+                (SIGNATURE, SIGNATURE.replace("    timesteps: Optional[list] = None,\n", "")),
+                (CALL, CALL.replace(", timesteps", "")),
+            ],
+            "get_timestep_schedule takes no timesteps",
+            id="no-timesteps",
+        ),
+        pytest.param(
+            [
                 ("def get_timestep_schedule(", "def get_schedule("),
                 ("= get_timestep_schedule(", "= get_schedule("),
             ],
