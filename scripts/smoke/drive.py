@@ -34,10 +34,13 @@ PACKAGES = ("torch", "mlx", "transformers", "diffusers", "numpy")
 def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Runs the order on the `acestep` that is importable; returns what run.json holds."""
     on_mlx = order["backend"] == "mlx"
-    if on_mlx:
-        tree.check_mlx()
     warned = tree.collect_warnings()
-    (handlers, inference), stand_ins = tree.import_tree("acestep.handler", "acestep.inference")
+    if on_mlx and not tree.absent(["mlx"]):  # where it is absent, it is named with whatever else is
+        tree.check_mlx()
+    model_imports = tree.model_code_imports(Path(sys.path[0]))
+    (handlers, inference), stand_ins = tree.import_tree(
+        ("acestep.handler", "acestep.inference"), besides=model_imports | ({"mlx"} if on_mlx else set())
+    )
     notes = [f"{name} is not installed; soundfile read the context in its place" for name in stand_ins]
     if on_mlx and (override := tree.override_mlx_available()):
         notes.append(override)
@@ -47,7 +50,7 @@ def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     message, loaded = load(handler, order)
     load_seconds = time.perf_counter() - start
     if not loaded:
-        raise tree.problem(message)
+        raise tree.problem(message, tree.version_hint(model_imports))
     if getattr(handler, "use_mlx_vae", False):
         notes.append("the checkout's VAE ran in MLX")
 

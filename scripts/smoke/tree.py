@@ -5,14 +5,20 @@ Runs under the tree's own interpreter, with nothing but the standard library.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
+import importlib.util
 import platform
 import re
 import sys
+from collections.abc import Iterable
+from importlib import metadata
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 MLX_MODULES = ("acestep.models.mlx", "acestep.mlx_dit", "acestep.mlx_vae")
 
@@ -36,20 +42,41 @@ STAND_INS: dict[str, dict[str, Any]] = {"torchaudio": {"load": read_audio}}
 
 
 class StandIn(ModuleType):
-    """A module that is not installed; what STAND_INS has no function for says so when it is used."""
+    """A module that is not installed, for a run that does without it or for going on to the next that is missing."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if self.__name__.partition(".")[0] not in STAND_INS:
+            return MagicMock()  # never used: the run is refused when the list is complete
         raise ImportError(f"{self.__name__} is not installed, and {self.__name__}.{name} is needed here")
 
 
-def import_tree(*modules: str) -> tuple[list[ModuleType], list[str]]:
+def absent(names: Iterable[str]) -> list[str]:
+    """Those of the top-level modules that this interpreter does not have."""
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
+def model_code_imports(root: Path) -> set[str]:
+    """Top-level modules that the tree's model code imports; transformers loads that code late, with the weights."""
+    names = set()
+    for path in root.glob("acestep/models/*/modeling_*.py"):
+        for node in ast.parse(path.read_bytes()).body:
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names.add(node.module.partition(".")[0])
+        names -= {sibling.stem for sibling in path.parent.glob("*.py")}
+    return names - {"acestep"}
+
+
+def import_tree(modules: Iterable[str], besides: Iterable[str]) -> tuple[list[ModuleType], list[str]]:
     """Imports modules of the tree; returns them and the names that a stand-in was made for.
 
-    TreeError names every module that is missing, not only the first that the tree comes upon.
+    besides: top-level modules that have to be there although nothing imports them yet. TreeError names every
+    module that is missing, not only the first that the tree comes upon.
     """
-    missing: list[str] = []
+    missing = absent(besides)
     found: list[ModuleType] = []
     while True:
         try:
@@ -59,7 +86,7 @@ def import_tree(*modules: str) -> tuple[list[ModuleType], list[str]]:
             name = error.name or ""
             if name.partition(".")[0] == "acestep":
                 raise TreeError(f"the checkout holds no module {name}: is it copied whole?") from None
-            if not name or name in missing:
+            if not name or name in sys.modules:
                 raise
             missing.append(name)
             stand_in(name)
@@ -106,15 +133,21 @@ def collect_warnings() -> list[str]:
     return lines
 
 
-def problem(message: str) -> TreeError:
+def version_hint(model_imports: set[str]) -> str:
+    """What to add to a failure to load, where upstream's model code meets a transformers that it is not made for."""
+    if "vector_quantize_pytorch" not in model_imports or metadata.version("transformers").startswith("4."):
+        return ""
+    return f" (transformers {metadata.version('transformers')} is installed, upstream's model code wants below 4.58)"
+
+
+def problem(message: str, hint: str = "") -> TreeError:
     """What a tree says of its failure, on one line and without the traceback; modules that it lacks are named."""
     text = re.sub(r"^[^ -~]+\s*", "", message.partition("\n\nTraceback")[0].strip())  # some begin with a sign
     packages = re.search(r"packages that were not found in your environment: ([\w\-, ]+)", text)
     if packages:
         refuse_missing([name.strip() for name in packages[1].split(",")])
-    return TreeError(
-        " ".join(text.split()).removesuffix(".") or "the run failed, and the checkout does not say why"
-    )
+    said = " ".join(text.split()).removesuffix(".") or "the run failed, and the checkout does not say why"
+    return TreeError(said + hint)
 
 
 def check_mlx() -> None:

@@ -164,9 +164,20 @@ class TestArranged:
         ]
 
     def test_every_missing_module_is_named_at_once(self, drive):
-        assert refusal(drive, imports=["nonesuch_one", "nonesuch_two.inner", "json"]) == (
-            f"{sys.executable} lacks modules that the checkout imports: nonesuch_one, nonesuch_two; install what the "
-            "checkout requires there, or name the interpreter that has it with --python"
+        imports = ["nonesuch_two.inner", "json", "nonesuch_one"]
+        assert refusal(drive, imports=imports, model_imports="nonesuch_three, math") == (
+            f"{sys.executable} lacks modules that the checkout imports: nonesuch_one, nonesuch_three, nonesuch_two; "
+            "install what the checkout requires there, or name the interpreter that has it with --python"
+        )
+
+    def test_a_transformers_that_upstream_is_not_made_for_is_named(self, drive, tmp_path):
+        from importlib.metadata import version
+
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree" / "vector_quantize_pytorch.py").touch()
+        assert refusal(drive, model_imports="vector_quantize_pytorch", loads_not="no item on meta") == (
+            f"no item on meta (transformers {version('transformers')} is installed, "
+            "upstream's model code wants below 4.58)"
         )
 
     @pytest.mark.skipif(find_spec("torchaudio") is not None, reason="torchaudio is installed")
