@@ -91,6 +91,27 @@ class TestSteps:
         assert result.extra_outputs["timesteps"] == pytest.approx(custom[:3])
 
 
+class TestGuidanceInterval:
+    """Steps at 1, .75, .5, .25; both branches run where t is within the interval, on either backend."""
+
+    INTERVAL = {"guidance_scale": 4.0, "cfg_interval_start": 0.3, "cfg_interval_end": 0.8}  # noqa: RUF012
+
+    def test_mlx(self, generate: Generate, mlx_handler: Any, monkeypatch: Any) -> None:
+        decoder = CountingDecoder(mlx_handler.mlx_decoder)
+        monkeypatch.setattr(mlx_handler, "mlx_decoder", decoder)
+        generate(**self.INTERVAL)
+        assert decoder.batches == [1, 2, 2, 1]
+
+    def test_torch(self, generate: Generate, torch_handler: Any) -> None:
+        seen: list[int] = []
+        hook = torch_handler.model.decoder.register_forward_pre_hook(
+            lambda _module, _args, kwargs: seen.append(len(kwargs["timestep"])), with_kwargs=True
+        )
+        generate(torch_handler, **self.INTERVAL)
+        hook.remove()
+        assert seen == [1, 2, 2, 1]
+
+
 class TestParity:
     """What a result hands out is enough to run PyTorch from the same tensors, and it comes out the same."""
 
@@ -216,6 +237,21 @@ class TestStem:
         assert audio["peak"] == pytest.approx(raw.abs().max().item(), rel=1e-4)
         assert audio["rms"] == pytest.approx(raw.square().mean().sqrt().item(), rel=1e-4)
         assert_near(audio["tensor"], raw * audio["gain"], l2=1e-5)
+
+    @pytest.mark.parametrize("enable_normalization", [True, False], ids=["normalized", "as_it_is"])
+    def test_gain_leads_from_the_decoded_stem_to_the_one_handed_out(
+        self, generate: Generate, mlx_handler: Any, monkeypatch: Any, enable_normalization: bool
+    ) -> None:
+        """A stem of three times full scale, which the tiny VAE does not give by itself."""
+
+        class Loud:
+            sample = 3.0 * torch.sin(torch.arange(2 * 128 * 1920.0)).reshape(1, 2, -1)
+
+        monkeypatch.setattr(mlx_handler.vae, "decode", lambda _: Loud)
+        audio = generate(enable_normalization=enable_normalization).audios[0]
+        assert audio["peak"] == pytest.approx(3.0, rel=1e-3)
+        assert audio["clipped"] > 0.5
+        assert_near(audio["tensor"], Loud.sample[0, :, :RATE] * audio["gain"], l2=1e-6)
 
     def test_silent_stem_stays_silent(self, generate: Generate, mlx_handler: Any, monkeypatch: Any) -> None:
         """No gain lifts what is not there, and none divides by zero."""
