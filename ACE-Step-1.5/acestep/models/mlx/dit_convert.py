@@ -14,10 +14,17 @@ from acestep.models.weights import DECODER_PREFIX, check_keys, name_keys, weight
 # Conv1d (out, in, k) -> (out, k, in), ConvTranspose1d (in, out, k) -> (out, k, in).
 CONVOLUTIONS = {"proj_in.1": ("proj_in", (0, 2, 1)), "proj_out.1": ("proj_out", (1, 2, 0))}
 
+# What the large products may be computed in; norms, tables and the way in and out of the decoder stay float32.
+PRECISIONS = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+LARGE_PRODUCTS = ("_proj", ".linear_1", ".linear_2", "condition_embedder")
 
-def convert_decoder_weights(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
-    """A checkpoint's `decoder.*` arrays -> this decoder's names and layouts, float32; other keys are left out.
 
+def convert_decoder_weights(
+    weights: Mapping[str, mx.array], precision: str = "float32"
+) -> dict[str, mx.array]:
+    """A checkpoint's `decoder.*` arrays -> this decoder's names and layouts; other keys are left out.
+
+    The weights of the large products get the precision that is asked for, a key of PRECISIONS, all others float32.
     Converted weights have no such prefix and come back as they are.
     """
     if not any(key.startswith(DECODER_PREFIX) for key in weights):
@@ -32,7 +39,8 @@ def convert_decoder_weights(weights: Mapping[str, mx.array]) -> dict[str, mx.arr
             ours, axes = CONVOLUTIONS[container]
             name = f"{ours}.{kind}"
             value = value.transpose(axes) if kind == "weight" else value
-        converted[name] = value.astype(mx.float32)
+        large = name.rpartition(".")[0].endswith(LARGE_PRODUCTS)
+        converted[name] = value.astype(PRECISIONS[precision] if large else mx.float32)
     return converted
 
 
@@ -55,8 +63,8 @@ def load_decoder_weights(decoder: MLXDiTDecoder, weights: Mapping[str, mx.array]
     mx.eval(decoder.parameters())  # weights left lazy could be computed in the loading thread only
 
 
-def convert_and_load(folder: Path, decoder: MLXDiTDecoder) -> None:
-    """Reads the safetensors of a DiT folder, one file or shards, into the decoder."""
+def convert_and_load(folder: Path, decoder: MLXDiTDecoder, precision: str = "float32") -> None:
+    """Reads the safetensors of a DiT folder, one file or shards, into the decoder, in a key of PRECISIONS."""
     weights: dict[str, mx.array] = {}
     for path in weight_files(folder):
         try:
@@ -64,4 +72,4 @@ def convert_and_load(folder: Path, decoder: MLXDiTDecoder) -> None:
         except Exception as error:  # mlx has no error type of its own for a file cut short
             raise CheckpointError(f"{path} cannot be read ({error}); copy the checkpoint again") from None
     check_keys(weights, str(folder))
-    load_decoder_weights(decoder, convert_decoder_weights(weights), str(folder))
+    load_decoder_weights(decoder, convert_decoder_weights(weights, precision), str(folder))

@@ -71,20 +71,25 @@ class InitServiceMixin:
         config_path: str = "acestep-v15-base",
         device: str = "auto",
         use_mlx_dit: bool = True,
+        mlx_precision: str = "float32",
     ) -> tuple[str, bool]:
         """Loads checkpoints/{config_path} and the VAE and text encoder beside it, strictly, in float32.
 
         use_mlx_dit: the decoder runs on MLX, else on PyTorch; whichever it is, it is the only one.
+        mlx_precision: of the MLX decoder's large products; float16 and bfloat16 need half the memory.
         Returns a sentence and whether all is loaded; where it is not, the handler is as it was before.
         """
         try:
             return self._load(
-                checkpoints_folder(project_root) / config_path, resolve_device(device), use_mlx_dit
+                checkpoints_folder(project_root) / config_path,
+                resolve_device(device),
+                use_mlx_dit,
+                mlx_precision,
             )
         except AceStepError as error:
             return str(error), False
 
-    def _load(self, folder: Path, device: str, use_mlx_dit: bool) -> tuple[str, bool]:
+    def _load(self, folder: Path, device: str, use_mlx_dit: bool, mlx_precision: str) -> tuple[str, bool]:
         if not folder.is_dir():
             raise CheckpointError(
                 f"checkpoint folder {folder} does not exist; give one that holds config.json"
@@ -92,7 +97,7 @@ class InitServiceMixin:
         config = read_config(folder)
         check_model_kind(config, folder)
         read_keys(folder)
-        mlx_decoder = self._load_mlx_decoder(folder, config) if use_mlx_dit else None
+        mlx_decoder = self._load_mlx_decoder(folder, config, mlx_precision) if use_mlx_dit else None
         decoder = None if use_mlx_dit else load_decoder(folder, config).to(device)
         encoder = load_condition_encoder(folder, config).to(device)
         vae = load_vae(folder.parent / VAE_FOLDER, config).to(device)
@@ -106,17 +111,19 @@ class InitServiceMixin:
         active = "MLX DiT: Active" if use_mlx_dit else "PyTorch DiT: Active"
         return f"{folder.name} is loaded. {active}. PyTorch's parts run on {device}.", True
 
-    def _load_mlx_decoder(self, folder: Path, config: ModelConfig) -> Any:
+    def _load_mlx_decoder(self, folder: Path, config: ModelConfig, precision: str) -> Any:
         reason = why_mlx_is_unavailable()
         if reason is not None:
             raise BackendError(
                 f"MLX is not available on this machine ({reason}); install it (pip install mlx, on Linux 'mlx[cpu]') "
                 f"or choose PyTorch with use_mlx_dit=False"
             )
-        from acestep.models.mlx.dit_convert import convert_and_load
+        from acestep.models.mlx.dit_convert import PRECISIONS, convert_and_load
         from acestep.models.mlx.dit_fast import MLXFastDecoder
         from acestep.models.mlx.dit_model import MLXDiTDecoder
 
+        if precision not in PRECISIONS:
+            raise BackendError(f"mlx_precision is {precision!r}, expected {', '.join(PRECISIONS)}")
         decoder = MLXDiTDecoder.from_config(config)
-        convert_and_load(folder, decoder)
+        convert_and_load(folder, decoder, precision)
         return MLXFastDecoder(decoder)

@@ -1,0 +1,80 @@
+"""float16 and bfloat16: half the memory of the large products, and latents that are still those of float32."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from fork_helper import random_conditions
+from mlx.utils import tree_flatten
+from parity_helper import assert_near
+
+from acestep.handler import AceStepHandler
+from acestep.models.config import read_config
+from acestep.models.mlx.dit_convert import convert_and_load
+from acestep.models.mlx.dit_fast import MLXFastDecoder
+from acestep.models.mlx.dit_generate import mlx_generate_diffusion
+from acestep.models.mlx.dit_model import MLXDiTDecoder
+
+HALVES = ("float16", "bfloat16")
+
+
+@pytest.fixture(params=["plain", "xl"])
+def folder(request: pytest.FixtureRequest, tiny_root: Any) -> Path:
+    return tiny_root("base", request.param) / "checkpoints" / "acestep-v15-base"
+
+
+def load(folder: Path, precision: str) -> MLXDiTDecoder:
+    decoder = MLXDiTDecoder.from_config(read_config(folder))
+    convert_and_load(folder, decoder, precision)
+    return decoder
+
+
+def latents(decoder: MLXDiTDecoder, guidance: float) -> Any:
+    c = random_conditions(decoder.config, 2, 75)
+    return mlx_generate_diffusion(
+        MLXFastDecoder(decoder),
+        c.states.numpy(),
+        c.context.numpy(),
+        tuple(c.noise.shape),
+        seed=1,
+        guidance_scale=guidance,
+        null_condition_emb_np=c.null.numpy(),
+        disable_tqdm=True,
+        infer_steps=8,
+        is_turbo=False,
+    )["target_latents"]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 7.0], ids="guidance_{:g}".format)
+@pytest.mark.parametrize("precision", HALVES)
+def test_latents_are_near_those_of_float32(folder: Path, precision: str, guidance: float) -> None:
+    near = latents(load(folder, precision), guidance)
+    assert near.dtype == "float32"
+    assert_near(near, latents(load(folder, "float32"), guidance), l2=2e-2, what="latents")
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_large_products_alone_are_halved(folder: Path, precision: str) -> None:
+    """Norms, tables and both ends stay float32: they are small, and there it matters."""
+    whole = dict(tree_flatten(load(folder, "float32").parameters()))
+    half = dict(tree_flatten(load(folder, precision).parameters()))
+    assert {str(value.dtype) for value in whole.values()} == {"mlx.core.float32"}
+    for name, value in half.items():
+        kept = "norm" in name or "table" in name or name.startswith(("proj_in.", "proj_out."))
+        assert value.dtype == (mx.float32 if kept else getattr(mx, precision)), name
+    assert sum(v.nbytes for v in half.values()) < 0.55 * sum(v.nbytes for v in whole.values())
+
+
+def test_handler_loads_what_was_asked_for(tiny_root: Any) -> None:
+    handler = AceStepHandler()
+    message, loaded = handler.initialize_service(tiny_root(), device="cpu", mlx_precision="float16")
+    assert loaded, message
+    assert handler.mlx_decoder.plain.layers[0].mlp.up_proj.weight.dtype == mx.float16
+
+
+def test_unknown_precision_is_refused(tiny_root: Any) -> None:
+    handler = AceStepHandler()
+    message, loaded = handler.initialize_service(tiny_root(), device="cpu", mlx_precision="int8")
+    assert (message, loaded) == ("mlx_precision is 'int8', expected float32, float16, bfloat16", False)
+    assert handler.mlx_decoder is None
