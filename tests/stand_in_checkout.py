@@ -18,6 +18,7 @@ def mlx_available():
 
 INFERENCE = """
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -50,7 +51,7 @@ class GenerationResult:
 
 def generate_music(dit_handler, llm_handler, params, config, save_dir=None):
     with open("received.json", "w") as file:
-        json.dump({"params": asdict(params), "config": asdict(config)}, file)
+        json.dump({"params": asdict(params), "config": asdict(config), "environment": dict(os.environ)}, file)
     if HABITS.get("refuses"):
         return GenerationResult(success=False, error=HABITS["refuses"])
     return GenerationResult(**dit_handler.generate(params, config))

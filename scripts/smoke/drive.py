@@ -162,6 +162,8 @@ def main(root: str, order: str, folder: str) -> int:
     tree.refuse_network()
     try:
         outcome = drive(json.loads(order), Path(folder))
+    except KeyboardInterrupt:  # the terminal sent it to the parent as well, which says what was kept
+        return 130
     except tree.TreeError as error:
         outcome = {"error": str(error)}
     except Exception as error:

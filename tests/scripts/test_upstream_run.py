@@ -103,6 +103,7 @@ class TestAsked:
     def test_the_traps_of_the_public_calls(self, drive, tmp_path):
         drive()
         received = json.loads((tmp_path / "tree" / "received.json").read_text())
+        del received["environment"]
         assert received == {
             "params": {
                 "task_type": "lego", "instruction": "lego of drums", "src_audio": str(Path("context.wav").absolute()),
@@ -247,14 +248,30 @@ def checkpoint(tmp_path):
 
 class TestLeftAlone:
     def test_whatever_a_checkout_writes_lands_in_the_scratch_folder(self, tmp_path, checkpoint):
-        root = write_checkout(tmp_path / "tree", writes=True)
+        root, scratch = (
+            write_checkout(tmp_path / "tree", writes=True, imports=["loguru"]),
+            tmp_path / "scratch",
+        )
         before = contents(root), contents(tmp_path / "weights")
         (tmp_path / "run").mkdir()
-        tree = prepare(Checkout(root), checkpoint, tmp_path / "scratch")
+        tree = prepare(Checkout(root), checkpoint, scratch)
         run = finish(start(tree, a_request(), tmp_path / "run"), a_request(), tmp_path / "run")
         assert run.evaluated == 7
         assert (contents(root), contents(tmp_path / "weights")) == before
-        assert (tmp_path / "scratch" / "acestep" / "handler.py").read_text() == "overwritten"
+        assert (scratch / "acestep" / "handler.py").read_text() == "overwritten"
+        environment = json.loads((scratch / "received.json").read_text())["environment"]
+        assert environment["ACESTEP_PROJECT_ROOT"] == str(scratch)
+        assert environment["ACESTEP_CHECKPOINTS_DIR"] == str(scratch / "checkpoints")
+        assert Path(environment["HF_MODULES_CACHE"]).is_relative_to(scratch)
+        assert {environment["HF_HUB_OFFLINE"], environment["TRANSFORMERS_OFFLINE"]} == {"1"}
+
+    def test_what_upstream_wants_to_see_but_lego_never_loads_is_there(self, tmp_path, checkpoint):
+        prepare(Checkout(write_checkout(tmp_path / "tree")), checkpoint, tmp_path / "scratch")
+        checkpoints = tmp_path / "scratch" / "checkpoints"
+        assert sorted(path.name for path in checkpoints.iterdir()) == [
+            "Qwen3-Embedding-0.6B", "acestep-5Hz-lm-1.7B", "acestep-v15-base", "acestep-v15-turbo", "vae",
+        ]  # fmt: skip
+        assert (checkpoints / "acestep-v15-turbo" / "model.safetensors").read_bytes() == b""
 
     @pytest.mark.parametrize("name", ["acestep-v15-base", "vae", "Qwen3-Embedding-0.6B"])
     def test_a_missing_checkpoint_folder_is_refused_before_anything_runs(self, tmp_path, checkpoint, name):
