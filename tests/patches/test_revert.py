@@ -86,6 +86,12 @@ def test_edits_elsewhere_in_the_file_stay() -> None:
             Role.DIFFUSION, 'self.config, "is_turbo", False)', 'self.config, "is_turbo", True)', id="the-kind"
         ),
         pytest.param(Role.DIFFUSION, "infer_steps: int = 8", "infer_steps: int = 16", id="the-default"),
+        pytest.param(
+            Role.GENERATE,
+            "    infer_steps: int = 8,\n    is_turbo: bool = True,\n",
+            "    is_turbo: bool = True,\n    infer_steps: int = 8,\n",
+            id="the-order",
+        ),
     ],
 )
 def test_an_edit_of_what_apply_wrote_is_refused_and_named(role: Role, old: str, new: str) -> None:
