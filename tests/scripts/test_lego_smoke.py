@@ -159,7 +159,8 @@ REFUSED = {
     ),
     "no such checkpoint": (
         ["--checkpoint", "none"], 3,
-        "lego_smoke: checkpoint folder none does not exist; give one that holds config.json",
+        "lego_smoke: checkpoint folder none does not exist; give one that holds config.json (upstream's layout) or "
+        "model_index.json (diffusers')",
     ),
 }  # fmt: skip
 

@@ -1,9 +1,4 @@
-"""PyTorch's parts of a checkpoint in upstream's layout, loaded strictly into diffusers' and transformers' modules.
-
-checkpoints/acestep-v15-base/      config.json, model.safetensors (or shards), silence_latent.pt
-checkpoints/vae/                   AutoencoderOobleck, diffusers' layout
-checkpoints/Qwen3-Embedding-0.6B/  the text encoder and its tokenizer, transformers' layout
-"""
+"""PyTorch's parts of a checkpoint, loaded strictly into diffusers' and transformers' modules."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,19 +12,18 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3Model
 from acestep.constants import LATENT_FRAMES_PER_SECOND, SAMPLE_RATE
 from acestep.errors import CheckpointError
 from acestep.models.config import ModelConfig, read_json
+from acestep.models.layout import find_layout
 from acestep.models.weights import (
     DECODER_PREFIX,
     ENCODER_PREFIX,
     NULL_CONDITION,
-    check_keys,
     diffusers_name,
     name_keys,
+    read_float32,
     read_tensors,
-    weight_files,
 )
 
-VAE_FOLDER = "vae"
-TEXT_ENCODER_FOLDER = "Qwen3-Embedding-0.6B"
+SILENCE = "silence_latent"
 
 
 def _first_line(error: Exception) -> str:
@@ -38,14 +32,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _read_part(folder: Path, prefixes: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """The tensors of one part of a DiT folder, by diffusers' names, float32."""
-    tensors: dict[str, torch.Tensor] = {}
-    for path in weight_files(folder):
-        tensors.update(read_tensors(path, prefixes))
-    check_keys(tensors, str(folder))
+    """The tensors of one part of a checkpoint, by diffusers' names, float32."""
     return {
-        diffusers_name(key.removeprefix(DECODER_PREFIX).removeprefix(ENCODER_PREFIX)): value.float()
-        for key, value in tensors.items()
+        diffusers_name(key.removeprefix(DECODER_PREFIX).removeprefix(ENCODER_PREFIX)): value
+        for key, value in read_float32(folder, prefixes).items()
     }
 
 
@@ -90,7 +80,7 @@ def load_decoder(folder: Path, config: ModelConfig) -> AceStepTransformer1DModel
             encoder_hidden_size=config.encoder_hidden_size,
             is_turbo=config.is_turbo,
         )
-    _fill(decoder, _read_part(folder, (DECODER_PREFIX,)), str(folder))
+    _fill(decoder, _read_part(folder, (DECODER_PREFIX,)), str(find_layout(folder).decoder))
     return decoder
 
 
@@ -115,15 +105,41 @@ def load_condition_encoder(folder: Path, config: ModelConfig) -> AceStepConditio
         )
         encoder.silence_latent = torch.empty_like(silence, device="meta")  # any length of at least 750 serves
     tensors = _read_part(folder, (ENCODER_PREFIX, NULL_CONDITION))
-    _fill(encoder, {**tensors, "silence_latent": silence}, str(folder))
+    _fill(encoder, {**tensors, SILENCE: silence}, str(find_layout(folder).condition_encoder))
     return encoder
 
 
 def load_silence_latent(folder: Path, config: ModelConfig) -> torch.Tensor:
-    """The latents of silence, float32 [1, frames, 64]; the file has them as [1, 64, frames]."""
-    path = folder / "silence_latent.pt"
+    """The latents of silence, float32 [1, frames, 64].
+
+    Upstream keeps them in a file of their own, as [1, 64, frames]; diffusers among the condition encoder's weights.
+    """
+    layout = find_layout(folder)
+    channels, frames = config.timbre_hidden_dim, config.timbre_fix_frame
+    if layout.is_diffusers:
+        found = read_float32(folder, (ENCODER_PREFIX + SILENCE,)).get(ENCODER_PREFIX + SILENCE)
+        place, time, expected = (
+            f"{layout.condition_encoder}: '{SILENCE}'",
+            1,
+            f"[1, {frames} or more, {channels}]",
+        )
+    else:
+        path = folder / f"{SILENCE}.pt"
+        found = _unpickled(path)
+        place, time, expected = str(path), 2, f"[1, {channels}, {frames} or more]"
+    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    long_enough = isinstance(shape, tuple) and len(shape) == 3 and shape[time] >= frames
+    if found is None or not long_enough or (shape[0], shape[3 - time]) != (1, channels):
+        raise CheckpointError(
+            f"{place} holds {shape}, expected a tensor {expected}; copy the checkpoint again"
+        )
+    return found.float().movedim(time, 1).contiguous()
+
+
+def _unpickled(path: Path) -> Any:
+    """What a .pt file holds, tensors and plain values alone; CheckpointError where it cannot be read."""
     try:
-        silence = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; is the checkpoint copied whole?") from None
     except (OSError, RuntimeError, EOFError) as error:
@@ -136,13 +152,6 @@ def load_silence_latent(folder: Path, config: ModelConfig) -> torch.Tensor:
         raise CheckpointError(
             f"{path} holds something else than a tensor; copy the checkpoint again"
         ) from None
-    channels, frames = config.timbre_hidden_dim, config.timbre_fix_frame
-    shape = tuple(silence.shape) if isinstance(silence, torch.Tensor) else type(silence).__name__
-    if not isinstance(shape, tuple) or len(shape) != 3 or shape[:2] != (1, channels) or shape[2] < frames:
-        raise CheckpointError(
-            f"{path} holds {shape}, expected a tensor [1, {channels}, {frames} or more]; copy the checkpoint again"
-        )
-    return silence.float().transpose(1, 2).contiguous()
 
 
 def _key(entry: Any) -> str:
@@ -196,8 +205,10 @@ def load_vae(folder: Path, config: ModelConfig) -> AutoencoderOobleck:
     return vae
 
 
-def load_text_encoder(folder: Path, config: ModelConfig) -> tuple[Qwen3Model, PreTrainedTokenizerBase]:
-    """The text encoder, float32 on the CPU, and its tokenizer."""
+def load_text_encoder(
+    folder: Path, config: ModelConfig, tokenizer_folder: Path | None = None
+) -> tuple[Qwen3Model, PreTrainedTokenizerBase]:
+    """The text encoder, float32 on the CPU, and its tokenizer, which may be in a folder of its own."""
     encoder: Qwen3Model = _load_pretrained(
         Qwen3Model,
         folder,
@@ -208,12 +219,13 @@ def load_text_encoder(folder: Path, config: ModelConfig) -> tuple[Qwen3Model, Pr
             f"{folder} is {encoder.config.hidden_size} wide, the DiT's config.json asks for text_hidden_dim "
             f"{config.text_hidden_dim}; give the text encoder of the same checkpoint"
         )
+    tokenizer_folder = tokenizer_folder or folder
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        read_json(folder / name)
+        read_json(tokenizer_folder / name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
     except Exception as error:  # as above: many types, one meaning
         raise CheckpointError(
-            f"{folder}: its tokenizer cannot be loaded ({_first_line(error)}); copy the checkpoint again"
+            f"{tokenizer_folder}: its tokenizer cannot be loaded ({_first_line(error)}); copy the checkpoint again"
         ) from None
     return encoder, tokenizer

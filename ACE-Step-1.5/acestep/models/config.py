@@ -1,18 +1,22 @@
 """What config.json says of a checkpoint: the keys that shape the models, checked, never guessed."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from acestep.constants import LATENT_FRAMES_PER_SECOND
 from acestep.errors import CheckpointError
+from acestep.models.layout import MODEL_INDEX, Layout, find_layout
 
 LAYER_TYPES = ("sliding_attention", "full_attention")
+PIPELINE = "AceStepPipeline"
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """config.json of a DiT folder, by upstream's key names; every key is required.
+    """What the files of a checkpoint say, by upstream's key names; every key is required.
 
     `encoder_hidden_size` is the width of the condition encoder: absent from the plain shape's file, where it
     equals `hidden_size`; smaller than it in the XL shape.
@@ -51,6 +55,17 @@ SAME_AS_DIT = {
     "encoder_num_attention_heads": "num_attention_heads",
     "encoder_num_key_value_heads": "num_key_value_heads",
 }
+# diffusers' layout has a config.json for each model. The condition encoder's own:
+OF_CONDITION_ENCODER = {
+    "timbre_hidden_dim": "timbre_hidden_dim",
+    "text_hidden_dim": "text_hidden_dim",
+    "num_lyric_encoder_hidden_layers": "num_lyric_encoder_hidden_layers",
+    "num_timbre_encoder_hidden_layers": "num_timbre_encoder_hidden_layers",
+    **SAME_AS_DIT,
+}
+# What both files hold and upstream's one file holds once.
+OF_BOTH = ("head_dim", "rope_theta", "rms_norm_eps", "sliding_window", "attention_bias")
+TIMBRE_SECONDS = 30  # of silence for the timbre encoder; diffusers' layout does not say, its pipeline does
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -66,48 +81,113 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def _missing(path: Path, keys: list[str]) -> CheckpointError:
+    if keys == ["is_turbo"]:
+        return CheckpointError(
+            f"{path} does not say 'is_turbo'; whether this is a base or a turbo model cannot be guessed: add "
+            f'"is_turbo": false (base) or true (turbo) as its model card says'
+        )
+    return CheckpointError(
+        f"{path} is not the configuration of an ACE-Step 1.5 model: it lacks {', '.join(keys)}; "
+        f"give the folder of acestep-v15-base or another base model"
+    )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A value and where it stands."""
+
+    path: Path
+    key: str
+    value: Any
+
+    def wrong(self, expected: str) -> CheckpointError:
+        return CheckpointError(f"{self.path}: '{self.key}' is {self.value!r}, expected {expected}")
+
+
+def _entries(path: Path, found: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, _Entry]:
+    """keys: a name of ours -> the file's; CheckpointError where the file lacks one."""
+    if missing := [key for key in keys.values() if key not in found]:
+        raise _missing(path, missing)
+    return {name: _Entry(path, key, found[key]) for name, key in keys.items()}
+
+
 def read_config(folder: Path) -> ModelConfig:
-    """The model configuration of a DiT folder in upstream's layout."""
+    """The model configuration of a checkpoint in either layout."""
+    layout = find_layout(folder)
+    entries = _of_diffusers(folder, layout) if layout.is_diffusers else _of_upstream(folder)
+    _check_values(entries)
+    values = {name: entry.value for name, entry in entries.items()}
+    return ModelConfig(**{**values, "layer_types": tuple(values["layer_types"])})
+
+
+def _of_upstream(folder: Path) -> dict[str, _Entry]:
     path = folder / "config.json"
     found = read_json(path)
     for key, stands_for in SAME_AS_DIT.items():
         if found.get(key) is None and stands_for in found:
             found[key] = found[stands_for]
-    names = [field.name for field in fields(ModelConfig)]
-    missing = [name for name in names if name not in found]
-    if missing == ["is_turbo"]:
+    return _entries(path, found, {field.name: field.name for field in fields(ModelConfig)})
+
+
+def _of_diffusers(folder: Path, layout: Layout) -> dict[str, _Entry]:
+    index = folder / MODEL_INDEX
+    if (pipeline := read_json(index).get("_class_name")) != PIPELINE:
+        raise _Entry(index, "_class_name", pipeline).wrong(f"'{PIPELINE}'")
+    path = layout.decoder / "config.json"
+    found = read_json(path)
+    if found.get("model_version") == "turbo" and found.get("is_turbo") is False:
         raise CheckpointError(
-            f"{path} does not say 'is_turbo'; whether this is a base or a turbo model cannot be guessed: add "
-            f'"is_turbo": false (base) or true (turbo) as its model card says'
+            f"{path} says 'is_turbo' false and 'model_version' turbo; correct the one that its model card denies"
         )
-    if missing:
-        raise CheckpointError(
-            f"{path} is not the configuration of an ACE-Step 1.5 model: it lacks {', '.join(missing)}; "
-            f"give the folder of acestep-v15-base or another base model"
-        )
-    values = {name: found[name] for name in names}
-    _check_values(path, values)
-    return ModelConfig(**{**values, "layer_types": tuple(values["layer_types"])})
+    if found.get("layer_types", "") is None and isinstance(found.get("num_hidden_layers"), int):
+        found["layer_types"] = in_turn(found["num_hidden_layers"])  # what the library takes null for
+    own = {*OF_CONDITION_ENCODER, "timbre_fix_frame"}
+    decoder = _entries(path, found, {f.name: f.name for f in fields(ModelConfig) if f.name not in own})
+    width = found.get("encoder_hidden_size")
+    heard = decoder["hidden_size"] if width is None else _Entry(path, "encoder_hidden_size", width)
+    encoder = _of_condition_encoder(layout.condition_encoder, {**decoder, "encoder_hidden_size": heard})
+    frames = _Entry(path, "timbre_fix_frame", TIMBRE_SECONDS * LATENT_FRAMES_PER_SECOND)
+    return {**encoder, **decoder, "timbre_fix_frame": frames}
 
 
-def _check_values(path: Path, values: dict[str, Any]) -> None:
-    def wrong(key: str, expected: str) -> CheckpointError:
-        return CheckpointError(f"{path}: '{key}' is {values[key]!r}, expected {expected}")
+def _of_condition_encoder(folder: Path, decoder: Mapping[str, _Entry]) -> dict[str, _Entry]:
+    """decoder: what the decoder's file says; CheckpointError where the two files contradict one another."""
+    path = folder / "config.json"
+    found = read_json(path)
+    entries = _entries(path, found, OF_CONDITION_ENCODER | {key: key for key in OF_BOTH})
+    for name in ("encoder_hidden_size", *OF_BOTH):
+        other = decoder[name]
+        if entries[name].value != other.value:
+            raise entries[name].wrong(
+                f"{other.value!r}, which is '{other.key}' in {other.path}; are both of the same model?"
+            )
+    kinds = found.get("layer_types")
+    if kinds is not None and (not isinstance(kinds, list) or kinds != in_turn(len(kinds))):
+        raise _Entry(path, "layer_types", kinds).wrong("null or both layer types in turn, the window first")
+    return entries
 
+
+def in_turn(layers: int) -> list[str]:
+    """Both layer types in turn, the window first."""
+    return [LAYER_TYPES[layer % 2] for layer in range(layers)]
+
+
+def _check_values(entries: Mapping[str, _Entry]) -> None:
     for field in fields(ModelConfig):
-        value = values[field.name]
+        entry, value = entries[field.name], entries[field.name].value
         if field.type is bool and not isinstance(value, bool):
-            raise wrong(field.name, "true or false")
+            raise entry.wrong("true or false")
         if field.type is int and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise wrong(field.name, "a whole number of at least 1")
+            raise entry.wrong("a whole number of at least 1")
         if field.type is float and (not isinstance(value, (int, float)) or not value > 0):
-            raise wrong(field.name, "a number above 0")
-    layer_types = values["layer_types"]
-    if not isinstance(layer_types, list) or any(kind not in LAYER_TYPES for kind in layer_types):
-        raise wrong("layer_types", f"a list of {' and '.join(LAYER_TYPES)}")
-    if len(layer_types) < values["num_hidden_layers"]:
-        raise wrong("layer_types", f"one entry for each of {values['num_hidden_layers']} layers")
-    if values["in_channels"] != 3 * values["audio_acoustic_hidden_dim"]:
-        raise wrong(
-            "in_channels", f"3 x audio_acoustic_hidden_dim = {3 * values['audio_acoustic_hidden_dim']}"
-        )
+            raise entry.wrong("a number above 0")
+    layers, layer_types = entries["num_hidden_layers"].value, entries["layer_types"]
+    kinds = layer_types.value
+    if not isinstance(kinds, list) or any(kind not in LAYER_TYPES for kind in kinds):
+        raise layer_types.wrong(f"a list of {' and '.join(LAYER_TYPES)}")
+    if len(kinds) < layers:
+        raise layer_types.wrong(f"one entry for each of {layers} layers")
+    channels = 3 * entries["audio_acoustic_hidden_dim"].value
+    if entries["in_channels"].value != channels:
+        raise entries["in_channels"].wrong(f"3 x audio_acoustic_hidden_dim = {channels}")

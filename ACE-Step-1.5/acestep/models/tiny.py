@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
 from acestep.constants import TRACK_NAMES
-from acestep.models.checkpoints import TEXT_ENCODER_FOLDER, VAE_FOLDER
+from acestep.models.layout import TEXT_ENCODER_FOLDER, VAE_FOLDER
 from acestep.models.weights import DECODER_PREFIX, ENCODER_PREFIX, NULL_CONDITION, upstream_name
 
 Kind = Literal["base", "turbo"]

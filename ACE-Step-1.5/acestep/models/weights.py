@@ -1,19 +1,27 @@
-"""The weight files of a DiT folder and the names of what is in them."""
+"""The weight files of a checkpoint and the names of what is in them: upstream's, whichever layout it has."""
 
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from acestep.errors import CheckpointError
 from acestep.models.config import read_json
+from acestep.models.layout import find_layout
 
 DECODER_PREFIX = "decoder."
 ENCODER_PREFIX = "encoder."
 NULL_CONDITION = "null_condition_emb"
 # LEGO tokenizes no audio: these parts belong to the cover task. They may be there and are not read.
 UNUSED_PREFIXES = ("tokenizer.", "detokenizer.")
+# What the libraries call their weight files, less what follows for shards.
+TRANSFORMERS_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
+# Tensors read from a file before it is opened anew: while it is open, all that was read counts as memory in use.
+READ_AT_ONCE = 16
 
 _DIFFUSERS_NAMES = (
     (".q_proj.", ".to_q."),
@@ -50,15 +58,14 @@ def name_keys(what: str, keys: Collection[str]) -> str:
     return f"{len(names)} {what} ({', '.join(names[:3])}{more})"
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a DiT folder: model.safetensors, or every shard that its index names."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+def weight_files(folder: Path, stem: str = TRANSFORMERS_STEM) -> list[Path]:
+    """The safetensors of one model: {stem}.safetensors, or every shard that its index names."""
+    single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
         return [single]
     if not index.is_file():
         raise CheckpointError(
-            f"{folder} has neither model.safetensors nor model.safetensors.index.json; "
-            f"is the checkpoint copied whole?"
+            f"{folder} has neither {single.name} nor {index.name}; is the checkpoint copied whole?"
         )
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -72,6 +79,26 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def weight_sources(folder: Path) -> list[tuple[Path, str]]:
+    """The weight files of decoder and condition encoder, each with what `full_name` puts before its keys."""
+    layout = find_layout(folder)
+    if not layout.is_diffusers:
+        return [(path, "") for path in weight_files(folder)]
+    return [
+        (path, prefix)
+        for part, prefix in ((layout.decoder, DECODER_PREFIX), (layout.condition_encoder, ENCODER_PREFIX))
+        for path in weight_files(part, DIFFUSERS_STEM)
+    ]
+
+
+def full_name(key: str, prefix: str) -> str:
+    """A key of a weight file by upstream's name, prefix included; one that diffusers does not use stays as it is."""
+    if not prefix or key == NULL_CONDITION:
+        return key
+    name = upstream_name(key)
+    return prefix + name if diffusers_name(name) == key else key
+
+
 def check_keys(keys: Iterable[str], source: str) -> None:
     """Every key belongs to a known part; one that does not is an error that names it."""
     known = (DECODER_PREFIX, ENCODER_PREFIX, NULL_CONDITION, *UNUSED_PREFIXES)
@@ -83,25 +110,53 @@ def check_keys(keys: Iterable[str], source: str) -> None:
         )
 
 
-def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, torch.Tensor]:
-    """The tensors of one safetensors file whose key starts with one of the prefixes, as they are stored."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, its header read; CheckpointError where it is not there or not whole."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefixes)}  # noqa: SIM118
+            yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; is the checkpoint copied whole?") from None
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy the checkpoint again") from None
 
 
-def read_keys(folder: Path) -> set[str]:
-    """The names of all tensors of a DiT folder, checked."""
-    keys: set[str] = set()
-    for path in weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                keys |= set(file.keys())
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}); copy the checkpoint again") from None
-    check_keys(keys, str(folder))
-    return keys
+def read_sizes(path: Path) -> dict[str, int]:
+    """How many numbers each tensor of a safetensors file holds, by the header alone."""
+    with _opened(path) as file:
+        return {key: math.prod(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+
+
+def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, torch.Tensor]:
+    """The tensors of one safetensors file whose key starts with one of the prefixes, as they are stored."""
+    with _opened(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefixes)}  # noqa: SIM118
+
+
+def sizes_of_checkpoint(folder: Path) -> dict[str, int]:
+    """`read_sizes` of decoder and condition encoder, by upstream's names, which are checked."""
+    sizes: dict[str, int] = {}
+    for path, prefix in weight_sources(folder):
+        of_file = {full_name(key, prefix): size for key, size in read_sizes(path).items()}
+        check_keys(of_file, str(path.parent))
+        sizes |= of_file
+    return sizes
+
+
+def read_float32(folder: Path, prefixes: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint whose name, upstream's, starts with one of the prefixes.
+
+    What is float32 on disk is mapped, not copied; of anything else never more than a few tensors are held twice.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for path, prefix in weight_sources(folder):
+        names = {key: full_name(key, prefix) for key in read_sizes(path)}
+        check_keys(names.values(), str(path.parent))
+        wanted = [key for key, name in names.items() if name.startswith(prefixes)]
+        for start in range(0, len(wanted), READ_AT_ONCE):
+            with _opened(path) as file:
+                tensors |= {
+                    names[key]: file.get_tensor(key).float() for key in wanted[start : start + READ_AT_ONCE]
+                }
+    return tensors

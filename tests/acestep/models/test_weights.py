@@ -12,8 +12,8 @@ from acestep.errors import CheckpointError
 from acestep.models.weights import (
     diffusers_name,
     name_keys,
-    read_keys,
     read_tensors,
+    sizes_of_checkpoint,
     upstream_name,
     weight_files,
 )
@@ -29,7 +29,7 @@ def write_index(folder: Path, weight_map: Any) -> Path:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(CheckpointError) as refused:
-        read_keys(folder)
+        sizes_of_checkpoint(folder)
     return str(refused.value)
 
 
@@ -56,7 +56,7 @@ def test_names_go_both_ways(upstream: str, diffusers: str) -> None:
 def test_single_file(tmp_path: Path) -> None:
     save_file(KEYS, tmp_path / "model.safetensors")
     assert weight_files(tmp_path) == [tmp_path / "model.safetensors"]
-    assert read_keys(tmp_path) == set(KEYS)
+    assert sizes_of_checkpoint(tmp_path).keys() == KEYS.keys()
 
 
 def test_every_shard_once(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_every_shard_once(tmp_path: Path) -> None:
         {"decoder.a": "one.safetensors", "decoder.c": "one.safetensors", "encoder.b": "two.safetensors"},
     )
     assert weight_files(tmp_path) == [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
-    assert read_keys(tmp_path) == {"decoder.a", "decoder.c", "encoder.b"}
+    assert sizes_of_checkpoint(tmp_path).keys() == {"decoder.a", "decoder.c", "encoder.b"}
 
 
 def test_only_what_is_asked_for_is_read_and_as_it_is_stored(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_only_what_is_asked_for_is_read_and_as_it_is_stored(tmp_path: Path) -> N
 def test_parts_that_lego_does_not_read_may_be_there(tmp_path: Path) -> None:
     extra = {"tokenizer.x": torch.ones(1), "detokenizer.y": torch.ones(1)}
     save_file({**KEYS, **extra}, tmp_path / "model.safetensors")
-    assert read_keys(tmp_path) == {*KEYS, *extra}
+    assert sizes_of_checkpoint(tmp_path).keys() == {*KEYS, *extra}
 
 
 class TestRefusals:

@@ -1,14 +1,16 @@
-"""Weights for the MLX decoder out of a checkpoint in upstream's layout, strictly."""
+"""Weights for the MLX decoder out of a checkpoint, strictly."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from acestep.errors import CheckpointError
+from acestep.models.layout import find_layout
 from acestep.models.mlx.dit_model import MLXDiTDecoder
-from acestep.models.weights import DECODER_PREFIX, check_keys, name_keys, weight_files
+from acestep.models.weights import DECODER_PREFIX, check_keys, full_name, name_keys, weight_sources
 
 # The convolutions sit second in a container of the checkpoint, and MLX keeps their channels last:
 # Conv1d (out, in, k) -> (out, k, in), ConvTranspose1d (in, out, k) -> (out, k, in).
@@ -60,16 +62,27 @@ def load_decoder_weights(decoder: MLXDiTDecoder, weights: Mapping[str, mx.array]
                 f"its config.json asks for {expected[name].shape}; are both of the same model?"
             )
     decoder.load_weights(list(weights.items()))
-    mx.eval(decoder.parameters())  # weights left lazy could be computed in the loading thread only
+    # Weights left lazy could be computed in the loading thread only; all at once, they would be held as stored too.
+    for _, value in tree_flatten(decoder.parameters()):
+        mx.eval(value)
+    mx.clear_cache()
+
+
+def _read(folder: Path) -> dict[str, mx.array]:
+    """All weights of a checkpoint by upstream's names, one file or shards, not yet read but for their shapes."""
+    weights: dict[str, mx.array] = {}
+    for path, prefix in weight_sources(folder):
+        try:
+            found: Any = mx.load(str(path))  # a dict, for safetensors
+        except Exception as error:  # mlx has no error type of its own for a file cut short
+            raise CheckpointError(f"{path} cannot be read ({error}); copy the checkpoint again") from None
+        named = {full_name(key, prefix): value for key, value in found.items()}
+        check_keys(named, str(path.parent))
+        weights |= named
+    return weights
 
 
 def convert_and_load(folder: Path, decoder: MLXDiTDecoder, precision: str = "float32") -> None:
-    """Reads the safetensors of a DiT folder, one file or shards, into the decoder, in a key of PRECISIONS."""
-    weights: dict[str, mx.array] = {}
-    for path in weight_files(folder):
-        try:
-            weights.update(mx.load(str(path)))  # type: ignore[arg-type]  # a dict, for safetensors
-        except Exception as error:  # mlx has no error type of its own for a file cut short
-            raise CheckpointError(f"{path} cannot be read ({error}); copy the checkpoint again") from None
-    check_keys(weights, str(folder))
-    load_decoder_weights(decoder, convert_decoder_weights(weights, precision), str(folder))
+    """Reads the decoder of a checkpoint, in either layout, in a key of PRECISIONS."""
+    converted = convert_decoder_weights(_read(folder), precision)
+    load_decoder_weights(decoder, converted, str(find_layout(folder).decoder))

@@ -9,16 +9,15 @@ import torch
 from acestep.errors import AceStepError, BackendError, CheckpointError
 from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
 from acestep.models.checkpoints import (
-    TEXT_ENCODER_FOLDER,
-    VAE_FOLDER,
     load_condition_encoder,
     load_decoder,
     load_text_encoder,
     load_vae,
 )
 from acestep.models.config import ModelConfig, read_config
+from acestep.models.layout import find_layout
+from acestep.models.memory import FLOAT32, check_memory, weights_in_memory
 from acestep.models.mlx import why_mlx_is_unavailable
-from acestep.models.weights import read_keys
 
 DEVICES = ("cpu", "mps", "cuda")
 
@@ -52,6 +51,31 @@ def check_model_kind(config: ModelConfig, folder: Path) -> None:
         )
 
 
+def check_mlx(precision: str) -> None:
+    """BackendError where MLX is not there or has no such precision."""
+    reason = why_mlx_is_unavailable()
+    if reason is not None:
+        raise BackendError(
+            f"MLX is not available on this machine ({reason}); install it (pip install mlx, on Linux 'mlx[cpu]') "
+            f"or choose PyTorch with use_mlx_dit=False"
+        )
+    from acestep.models.mlx.dit_convert import PRECISIONS
+
+    if precision not in PRECISIONS:
+        raise BackendError(f"mlx_precision is {precision!r}, expected {', '.join(PRECISIONS)}")
+
+
+def load_mlx_decoder(folder: Path, config: ModelConfig, precision: str) -> Any:
+    """The fast decoder in MLX; the imports are here, for a machine without it."""
+    from acestep.models.mlx.dit_convert import convert_and_load
+    from acestep.models.mlx.dit_fast import MLXFastDecoder
+    from acestep.models.mlx.dit_model import MLXDiTDecoder
+
+    decoder = MLXDiTDecoder.from_config(config)
+    convert_and_load(folder, decoder, precision)
+    return MLXFastDecoder(decoder)
+
+
 class InitServiceMixin:
     """Fills a handler from a checkpoint."""
 
@@ -73,8 +97,9 @@ class InitServiceMixin:
         use_mlx_dit: bool = True,
         mlx_precision: str = "float32",
     ) -> tuple[str, bool]:
-        """Loads checkpoints/{config_path} and the VAE and text encoder beside it, strictly, in float32.
+        """Loads checkpoints/{config_path}, strictly, in float32.
 
+        The folder is a DiT folder of upstream's, the VAE and the text encoder beside it, or an AceStepPipeline's.
         use_mlx_dit: the decoder runs on MLX, else on PyTorch; whichever it is, it is the only one.
         mlx_precision: of the MLX decoder's large products; float16 and bfloat16 need half the memory.
         Returns a sentence and whether all is loaded; where it is not, the handler is as it was before.
@@ -90,40 +115,23 @@ class InitServiceMixin:
             return str(error), False
 
     def _load(self, folder: Path, device: str, use_mlx_dit: bool, mlx_precision: str) -> tuple[str, bool]:
-        if not folder.is_dir():
-            raise CheckpointError(
-                f"checkpoint folder {folder} does not exist; give one that holds config.json"
-            )
-        config = read_config(folder)
+        layout, config = find_layout(folder), read_config(folder)
         check_model_kind(config, folder)
-        read_keys(folder)
-        mlx_decoder = self._load_mlx_decoder(folder, config, mlx_precision) if use_mlx_dit else None
-        decoder = None if use_mlx_dit else load_decoder(folder, config).to(device)
+        if use_mlx_dit:
+            check_mlx(mlx_precision)
+        half = use_mlx_dit and mlx_precision != "float32"
+        check_memory(folder, weights_in_memory(folder, FLOAT32 // (2 if half else 1)), device, use_mlx_dit)
+        # The largest part last: what the libraries hold twice while they load is gone by then.
+        text_encoder, tokenizer = load_text_encoder(layout.text_encoder, config, layout.tokenizer)
+        text_encoder, vae = text_encoder.to(device), load_vae(layout.vae, config).to(device)
         encoder = load_condition_encoder(folder, config).to(device)
-        vae = load_vae(folder.parent / VAE_FOLDER, config).to(device)
-        text_encoder, tokenizer = load_text_encoder(folder.parent / TEXT_ENCODER_FOLDER, config)
+        decoder = None if use_mlx_dit else load_decoder(folder, config).to(device)
+        mlx_decoder = load_mlx_decoder(folder, config, mlx_precision) if use_mlx_dit else None
 
         # All is there: from here on nothing fails, and before here nothing was changed.
         self.config, self.device, self.dtype = config, device, torch.float32
         self.model = AceStepConditionGenerationModel(config, encoder, decoder)
-        self.vae, self.text_encoder, self.text_tokenizer = vae, text_encoder.to(device), tokenizer
+        self.vae, self.text_encoder, self.text_tokenizer = vae, text_encoder, tokenizer
         self.use_mlx_dit, self.mlx_decoder = use_mlx_dit, mlx_decoder
         active = "MLX DiT: Active" if use_mlx_dit else "PyTorch DiT: Active"
         return f"{folder.name} is loaded. {active}. PyTorch's parts run on {device}.", True
-
-    def _load_mlx_decoder(self, folder: Path, config: ModelConfig, precision: str) -> Any:
-        reason = why_mlx_is_unavailable()
-        if reason is not None:
-            raise BackendError(
-                f"MLX is not available on this machine ({reason}); install it (pip install mlx, on Linux 'mlx[cpu]') "
-                f"or choose PyTorch with use_mlx_dit=False"
-            )
-        from acestep.models.mlx.dit_convert import PRECISIONS, convert_and_load
-        from acestep.models.mlx.dit_fast import MLXFastDecoder
-        from acestep.models.mlx.dit_model import MLXDiTDecoder
-
-        if precision not in PRECISIONS:
-            raise BackendError(f"mlx_precision is {precision!r}, expected {', '.join(PRECISIONS)}")
-        decoder = MLXDiTDecoder.from_config(config)
-        convert_and_load(folder, decoder, precision)
-        return MLXFastDecoder(decoder)

@@ -120,8 +120,9 @@ class TestRefusals:
 
     def test_missing_folder(self, tmp_path: Path) -> None:
         folder = tmp_path / "checkpoints" / DIT
-        assert (
-            refusal(tmp_path) == f"checkpoint folder {folder} does not exist; give one that holds config.json"
+        assert refusal(tmp_path) == (
+            f"checkpoint folder {folder} does not exist; give one that holds config.json (upstream's layout) or "
+            "model_index.json (diffusers')"
         )
 
     @pytest.mark.parametrize("use_mlx_dit", [True, False], ids=["mlx", "torch"])

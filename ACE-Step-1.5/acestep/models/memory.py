@@ -1,0 +1,106 @@
+"""Whether a checkpoint's weights fit, asked before they are loaded: a machine that runs full answers nothing more."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from acestep.errors import CheckpointError
+from acestep.models.layout import find_layout
+from acestep.models.weights import (
+    DECODER_PREFIX,
+    DIFFUSERS_STEM,
+    TRANSFORMERS_STEM,
+    UNUSED_PREFIXES,
+    read_sizes,
+    sizes_of_checkpoint,
+    weight_files,
+)
+
+FLOAT32 = 4  # bytes
+DECODER = "decoder"
+
+
+def weights_in_memory(folder: Path, decoder_bytes: int = FLOAT32) -> dict[str, int]:
+    """The bytes that each part of a checkpoint takes once loaded, by the headers of its files.
+
+    decoder_bytes: what one number of the decoder takes; all else is float32, whatever it is on disk.
+    """
+    layout = find_layout(folder)
+    decoder, encoder = 0, 0
+    for name, size in sizes_of_checkpoint(folder).items():
+        if name.startswith(DECODER_PREFIX):
+            decoder += size * decoder_bytes
+        elif not name.startswith(UNUSED_PREFIXES):
+            encoder += size * FLOAT32
+    parts = {DECODER: decoder, "condition encoder": encoder}
+    for part, stem in ((layout.vae, DIFFUSERS_STEM), (layout.text_encoder, TRANSFORMERS_STEM)):
+        parts[part.name] = FLOAT32 * sum(sum(read_sizes(path).values()) for path in weight_files(part, stem))
+    return parts
+
+
+def _of_linux(meminfo: str) -> int | None:
+    """MemAvailable of /proc/meminfo: what is free and what the kernel would give back."""
+    found = [line.split() for line in meminfo.splitlines() if line.startswith("MemAvailable:")]
+    return int(found[0][1]) * 1024 if found else None
+
+
+def _of_macos(vm_stat: str) -> int | None:
+    """What `vm_stat` counts as free, speculative and inactive, in pages of the size that its first line names."""
+    first, _, rest = vm_stat.partition("\n")
+    size = next((word for word in first.split() if word.isdigit()), None)
+    pages = {
+        name: int(count.strip(" ."))
+        for name, _, count in (line.partition(":") for line in rest.splitlines())
+        if name in ("Pages free", "Pages speculative", "Pages inactive")
+    }
+    return int(size) * sum(pages.values()) if size and len(pages) == 3 else None
+
+
+def available_memory() -> int | None:
+    """Bytes that a program can still take on this machine; None where the system does not say."""
+    try:
+        if sys.platform == "linux":
+            return _of_linux(Path("/proc/meminfo").read_text(encoding="ascii"))
+        if sys.platform == "darwin":
+            return _of_macos(subprocess.run(["vm_stat"], capture_output=True, text=True, check=True).stdout)
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        pass
+    return None
+
+
+def available_cuda_memory() -> int:
+    """Bytes that are free on the GPU that PyTorch uses."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0])
+
+
+def gigabytes(size: int) -> str:
+    """'1.4 GB', of 10^9 bytes."""
+    return f"{size / 1e9:.1f} GB"
+
+
+def check_memory(
+    folder: Path,
+    parts: Mapping[str, int],
+    device: str,
+    on_mlx: bool,
+    host: Callable[[], int | None] = available_memory,
+    cuda: Callable[[], int] = available_cuda_memory,
+) -> None:
+    """CheckpointError, with what is needed and what there is, where the parts of `weights_in_memory` do not fit.
+
+    On CUDA a part passes through the machine's memory to stay in the GPU's, the MLX decoder stays in the machine's.
+    """
+    needs = [("memory", sum(parts.values()), host)]
+    if device == "cuda":
+        on_gpu = sum(size for part, size in parts.items() if not (on_mlx and part == DECODER))
+        needs = [("memory", max(parts.values()), host), ("GPU memory", on_gpu, cuda)]
+    for kind, needed, available in needs:
+        there = available()
+        if there is not None and there < needed:
+            raise CheckpointError(
+                f"{folder} needs {gigabytes(needed)} of {kind} for its weights alone, {gigabytes(there)} are "
+                f"available; close other programs or use a machine with more"
+            )
