@@ -14,7 +14,7 @@ smoke: setup
 	@$(py) scripts/lego_smoke.py $(ARGS)
 
 test: setup
-	@$(py) -m pytest -n 2 $(ARGS)
+	@OMP_NUM_THREADS=1 $(py) -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup
 	@$(py) -m ruff check $(code)

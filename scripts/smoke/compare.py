@@ -11,7 +11,6 @@ from acestep.models.torch_loop import torch_generate_diffusion
 from smoke.request import Request
 from smoke.run import Run
 
-
 INPUTS = ("noise", "context_latents", "encoder_hidden_states", "null_condition_emb")
 
 
