@@ -157,6 +157,11 @@ def test_keywords_handed_on_as_they_come_are_followed() -> None:
             id="is-turbo-of-another-meaning",
         ),
         pytest.param(
+            (COMPILE_LINE, f"{COMPILE_LINE}            is_turbo=self.wavelet.is_turbo,\n"),
+            "the call of mlx_generate_diffusion passes is_turbo=self.wavelet.is_turbo, which means something else",
+            id="is-turbo-of-another-thing",
+        ),
+        pytest.param(
             (COMPILE_LINE, f"{COMPILE_LINE}            infer_steps=8,\n"),
             "the call of mlx_generate_diffusion passes infer_steps=8, which means something else",
             id="steps-of-its-own",

@@ -186,6 +186,7 @@ def mlx_generate_diffusion("""
 def own_style(*changes: tuple[str, str]) -> MiniCheckout:
     head, rest = PATCHED.generate.split("def get_timestep_schedule(")
     tail = rest.split("def mlx_generate_diffusion(")[1]
+    head += "from .tables import VALID_TIMESTEPS\n"
     return MiniCheckout(PATCHED.execute, PATCHED.diffusion, edit(head + OWN_STYLE + tail, *changes))
 
 
@@ -205,6 +206,20 @@ def own_style(*changes: tuple[str, str]) -> MiniCheckout:
                 ),
             ],
             id="helper-function",
+        ),
+        pytest.param(
+            [
+                (
+                    "    elif chosen is None:\n",
+                    "    elif chosen is None:\n        return base(infer_steps, shift)\n",
+                ),
+                (
+                    "\n\ndef mlx_",
+                    "\n\ndef base(n, s):\n    if s > 9:\n        return base(n, s - 1)\n"
+                    "    return [s * (1 - i / n) for i in range(n)]\n\n\ndef mlx_",
+                ),
+            ],
+            id="helper-function-that-calls-itself",
         ),
         pytest.param(
             [
@@ -237,6 +252,17 @@ def test_a_schedule_that_is_right_in_its_own_way_is_applied(changes: list[tuple[
             ("    if chosen is None and is_turbo:", "    if chosen is None:"), id="table-for-base-too"
         ),
         pytest.param(("max(1, int(infer_steps))", "min(20, infer_steps)"), id="steps-cut-to-20"),
+        pytest.param(
+            ("for x in t[:-1]]", "for x in t[0] * [1.0, 0.75, 0.5, 0.25]]"),
+            id="a-list-of-numbers-scaled-by-the-steps",
+        ),
+        pytest.param(
+            (
+                "        chosen = [float(x) for x in t[:-1]]\n",
+                "        chosen = [VALID_TIMESTEPS[i] for i in range(count)]\n",
+            ),
+            id="as-many-values-of-an-imported-table-as-steps",
+        ),
         pytest.param(
             (
                 "        chosen = [float(t) for t in timesteps if t > 0]\n",
