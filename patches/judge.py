@@ -66,6 +66,8 @@ def judge(files: Threesome) -> Judgement:
         for request, found in asked.items()
     }
     steps = _passes_steps(forwarded[PLAIN])
+    if forwarded[PLAIN] is None:  # D may tell the kind even where it does not take the steps yet
+        forwarded = {request: _forward(files.diffusion, found, request) for request, found in asked.items()}
     kind = _tells_the_kind(forwarded[PLAIN], forwarded[TURBO])
 
     def generated(**further: Value) -> Honoured:

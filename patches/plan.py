@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from patches import diffusion_patch, execute_patch, generate_patch
 from patches.checkout import Checkout
 from patches.errors import UnreadableSource
-from patches.judge import Honoured, Judgement, Threesome, judge
+from patches.judge import Honoured, Judgement, Threesome, calls_that_fail, judge
 from patches.outcomes import Applied, CannotEdit, Edit, NotApplicable, NotApplied, Role, State
 from patches.source import Source, read
 
@@ -132,6 +132,8 @@ def _kept_marked(plan: Plan) -> Plan:
     before, taken = undone(plan.after)
     put_in = frozenset().union(*(s.put_in for s in plan.states.values() if isinstance(s, NotApplied)))
     kept = sorted(frozenset().union(*taken.values()) - put_in)
+    # A call that failed before, and fits once G takes more, would look like one that was edited afterwards.
+    kept = kept or [f"what is passed to {name}" for name in sorted(calls_that_fail(threesome(plan.before)))]
     if kept:
         source = plan.before[Role.GENERATE]
         marked = source.with_text(generate_patch.edit(source, kept).text)

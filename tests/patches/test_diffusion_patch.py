@@ -157,11 +157,6 @@ def test_keywords_handed_on_as_they_come_are_followed() -> None:
             id="is-turbo-of-another-meaning",
         ),
         pytest.param(
-            (COMPILE_LINE, f"{COMPILE_LINE}            is_turbo=self.wavelet.is_turbo,\n"),
-            "the call of mlx_generate_diffusion passes is_turbo=self.wavelet.is_turbo, which means something else",
-            id="is-turbo-of-another-thing",
-        ),
-        pytest.param(
             (COMPILE_LINE, f"{COMPILE_LINE}            infer_steps=8,\n"),
             "the call of mlx_generate_diffusion passes infer_steps=8, which means something else",
             id="steps-of-its-own",
@@ -209,6 +204,24 @@ def test_a_function_without_self_has_no_config_to_ask() -> None:
     assert check_refused(MiniCheckout(BEFORE.execute, text, BEFORE.generate)) == {
         "diffusion": "_mlx_run_diffusion is not a method with self, so the host's config cannot be asked for"
     }
+
+
+def test_is_turbo_of_another_thing_is_not_taken_for_ours() -> None:
+    other = UPSTREAM.edited(
+        "diffusion", (COMPILE_LINE, f"{COMPILE_LINE}            is_turbo=self.wavelet.is_turbo,\n")
+    )
+    assert check_refused(other)["diffusion"] == (
+        "the call of mlx_generate_diffusion passes is_turbo=self.wavelet.is_turbo, which means something else"
+    )
+
+
+def test_where_the_kind_is_told_already_only_the_steps_are_added() -> None:
+    told = BEFORE.edited(
+        "diffusion", (COMPILE_LINE, f"{COMPILE_LINE}            is_turbo=self.config.is_turbo,\n")
+    )
+    plan = check_transformed(told)
+    assert not_applied(plan)["diffusion"] == "does not forward the steps"
+    assert changed(plan, Role.DIFFUSION) == WHOLE[:2]
 
 
 def test_is_turbo_in_execute_for_wavelet_defaults_is_not_taken_for_ours() -> None:

@@ -12,6 +12,7 @@ from patches.source import Source
 from tests.patches.contract import UPSTREAM, check_transformed, data, sources
 from tests.patches.mini_checkout import (
     BEFORE,
+    COMPILE_LINE,
     FIXED,
     KIND_OUT_OF_DIFFUSION,
     PATCHED,
@@ -54,6 +55,13 @@ def test_apply_then_revert_gives_the_same_bytes(checkout: MiniCheckout) -> None:
             "infer_steps passed to _mlx_run_diffusion, infer_steps passed to mlx_generate_diffusion, "
             "is_turbo passed to mlx_generate_diffusion, parameter infer_steps of _mlx_run_diffusion",
             id="patches-one-and-two-by-hand",
+        ),
+        pytest.param(
+            BEFORE.edited(
+                "diffusion", (COMPILE_LINE, f"{COMPILE_LINE}            is_turbo=self.config.is_turbo,\n")
+            ),
+            "what is passed to mlx_generate_diffusion",
+            id="the-kind-told-to-a-function-that-does-not-take-it",
         ),
     ],
 )
