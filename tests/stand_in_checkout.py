@@ -69,7 +69,7 @@ import mlx.core as mx
 ROOT = Path(__file__).parent.parent
 HABITS = json.loads((ROOT / "acestep" / "habits.json").read_text())
 for module in HABITS.get("imports", ()):
-    __import__(module)
+    getattr(__import__(module), HABITS.get("uses", "__name__"))
 
 def velocity(hidden_states, timestep, timestep_r, encoder_hidden_states, context_latents, **_):
     return hidden_states + timestep[:, None, None]
