@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from acestep.errors import CheckpointError
@@ -69,7 +69,7 @@ def available_memory() -> int | None:
     return None
 
 
-def available_cuda_memory() -> int:
+def available_cuda_memory() -> int | None:
     """Bytes that are free on the GPU that PyTorch uses."""
     import torch
 
@@ -81,22 +81,18 @@ def gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def check_memory(
-    folder: Path,
-    parts: Mapping[str, int],
-    device: str,
-    on_mlx: bool,
-    host: Callable[[], int | None] = available_memory,
-    cuda: Callable[[], int] = available_cuda_memory,
-) -> None:
+def check_memory(folder: Path, parts: Mapping[str, int], device: str, on_mlx: bool) -> None:
     """CheckpointError, with what is needed and what there is, where the parts of `weights_in_memory` do not fit.
 
     On CUDA a part passes through the machine's memory to stay in the GPU's, the MLX decoder stays in the machine's.
     """
-    needs = [("memory", sum(parts.values()), host)]
+    needs = [("memory", sum(parts.values()), available_memory)]
     if device == "cuda":
         on_gpu = sum(size for part, size in parts.items() if not (on_mlx and part == DECODER))
-        needs = [("memory", max(parts.values()), host), ("GPU memory", on_gpu, cuda)]
+        needs = [
+            ("memory", max(parts.values()), available_memory),
+            ("GPU memory", on_gpu, available_cuda_memory),
+        ]
     for kind, needed, available in needs:
         there = available()
         if there is not None and there < needed:
