@@ -4,7 +4,7 @@ ROOT ?= ACE-Step-1.5
 py := .venv/bin/python
 code := ACE-Step-1.5/acestep patches scripts tests
 
-.PHONY: smoke test lint verify coverage setup clean
+.PHONY: smoke test lint verify bench coverage setup clean
 .DEFAULT_GOAL := smoke
 
 setup:
@@ -23,6 +23,9 @@ lint: setup
 
 verify: setup
 	@$(py) -m patches verify "$(ROOT)"
+
+bench: setup
+	@$(py) scripts/bench_lego.py $(ARGS)
 
 coverage: setup
 	@$(py) -m pytest -n 2 --cov --cov-report=term-missing:skip-covered

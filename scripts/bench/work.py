@@ -1,0 +1,125 @@
+"""The work of a step, counted from the shapes: what a machine that is not here would have to do."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from acestep.models.config import ModelConfig
+
+BRANCHES = 2  # of the guidance
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-adds of the products; bytes that they read and write if nothing stays near between them; exponentials.
+
+    bytes are for float32, of which half precision needs half. scores: the largest score matrix held at once, in
+    bytes, where attention is not fused.
+    """
+
+    multiply_adds: int = 0
+    bytes: int = 0
+    exponentials: int = 0
+    scores: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        mine, its = asdict(self), asdict(other)
+        sums = {name: mine[name] + its[name] for name in mine}
+        return Work(**{**sums, "scores": max(self.scores, other.scores)})
+
+    def times(self, count: int) -> "Work":
+        values = {name: count * value for name, value in asdict(self).items()}
+        return Work(**{**values, "scores": self.scores})
+
+
+def product(rows: int, inner: int, columns: int) -> Work:
+    """[rows, inner] x [inner, columns]"""
+    return Work(rows * inner * columns, 4 * (rows * inner + inner * columns + rows * columns))
+
+
+def attention(config: ModelConfig, queries: int, keys: int, held: int | None = None) -> Work:
+    """One item's scores and mixtures of all heads; `held`: how many of the queries are in memory at once."""
+    heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    scores = heads * queries * keys
+    moved = 4 * (2 * scores + 2 * heads * queries * head_dim + 2 * kv_heads * keys * head_dim)
+    return Work(2 * scores * head_dim, moved, scores, 4 * heads * keys * min(queries, held or queries))
+
+
+def layer_products(config: ModelConfig, rows: int) -> tuple[Work, Work, Work, Work]:
+    """Projections of self-attention, queries and output of cross-attention, its keys and values, feed-forward."""
+    width, inner = config.hidden_size, config.num_attention_heads * config.head_dim
+    kv = product(rows, width, config.num_key_value_heads * config.head_dim).times(2)
+    q_and_o = product(rows, width, inner) + product(rows, inner, width)
+    mlp = product(rows, width, config.intermediate_size).times(2)
+    mlp += product(rows, config.intermediate_size, width)
+    silu = Work(exponentials=rows * config.intermediate_size)
+    return q_and_o + kv, q_and_o, kv, mlp + silu
+
+
+def way_in_and_out(config: ModelConfig, rows: int) -> tuple[Work, Work]:
+    """The patch products at both ends."""
+    patch, width = config.patch_size, config.hidden_size
+    return (
+        product(rows, patch * config.in_channels, width),
+        product(rows, width, patch * config.audio_acoustic_hidden_dim),
+    )
+
+
+def time_embedding(config: ModelConfig, rows: int) -> Work:
+    """Both embeddings of `rows` timesteps, with their modulations."""
+    width = config.hidden_size
+    one = product(rows, 256, width) + product(rows, width, width) + product(rows, width, 6 * width)
+    return one.times(2)
+
+
+def sliding(config: ModelConfig) -> Iterator[bool]:
+    """Of each layer, whether it has a window."""
+    for kind in config.layer_types[: config.num_hidden_layers]:
+        yield kind == "sliding_attention"
+
+
+def plain_step(config: ModelConfig, patches: int, encoder_length: int) -> Work:
+    """A guided step of one item as the plain decoder does it, keys and values of the encoder kept; upstream's keeps
+    none, and does `once_a_run`'s first part in every step."""
+    into, out = way_in_and_out(config, BRANCHES * patches)
+    total = into + out + time_embedding(config, BRANCHES)
+    itself, encoder, _, mlp = layer_products(config, BRANCHES * patches)
+    for _ in sliding(config):
+        total += itself + encoder + mlp
+        for keys in (patches, encoder_length):
+            total += attention(config, BRANCHES * patches, keys)
+    return total
+
+
+def fast_step(config: ModelConfig, patches: int, encoder_length: int, scores_at_once: int) -> Work:
+    """The same step as the fast decoder does it."""
+    into, _ = way_in_and_out(config, patches)
+    _, out = way_in_and_out(config, BRANCHES * patches)
+    total = into + out
+    itself, encoder, _, mlp = layer_products(config, patches)
+    for index, windowed in enumerate(sliding(config)):
+        branches = BRANCHES if index else 1
+        keys = patches
+        queries = patches
+        if windowed and patches > config.sliding_window + 1:
+            keys, queries = (
+                3 * config.sliding_window,
+                -(-patches // config.sliding_window) * config.sliding_window,
+            )
+            alone = attention(config, queries, keys)
+        else:
+            alone = attention(config, queries, keys, block_of(config, keys, scores_at_once))
+        total += (itself + alone).times(branches) + mlp.times(BRANCHES) + encoder
+        total += attention(config, patches, encoder_length, block_of(config, encoder_length, scores_at_once))
+    return total
+
+
+def block_of(config: ModelConfig, keys: int, scores_at_once: int) -> int:
+    """Queries whose scores are held at once."""
+    return max(1, scores_at_once // (config.num_attention_heads * keys))
+
+
+def once_a_run(config: ModelConfig, encoder_length: int, steps: int) -> Work:
+    """What the fast decoder does before the first step: the encoder states' keys and values, all timesteps."""
+    states = product(encoder_length + 1, config.encoder_hidden_size, config.hidden_size)
+    _, _, kv, _ = layer_products(config, encoder_length + 1)
+    return states + kv.times(config.num_hidden_layers) + time_embedding(config, steps)

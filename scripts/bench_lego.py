@@ -1,0 +1,87 @@
+"""The benchmark: a guided decoder evaluation on the plain decoder, the fast one and PyTorch's, in turns.
+
+Exit status: 0 measured; 1 the sides do not agree; 2 wrong usage; 3 it cannot be done.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "ACE-Step-1.5"), str(ROOT / "scripts")]
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+warnings.filterwarnings("ignore", category=FutureWarning)
+
+from blas import use_openblas  # noqa: E402
+
+if __name__ == "__main__":
+    BLAS_NOTE = use_openblas()  # before anything imports mlx
+
+import typer  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from acestep.errors import AceStepError, RequestError  # noqa: E402
+
+USAGE, CANNOT = 2, 3
+
+
+def seconds_list(text: str) -> list[float]:
+    """An option such as 5,30,120."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a list of seconds such as 5,30,120") from None
+    if not all(0.04 <= value <= 600 for value in values):
+        raise typer.BadParameter(f"{text!r}: each length is to be 0.04 to 600 seconds")
+    return sorted(set(values))
+
+
+def bench(
+    seconds: Annotated[
+        str, typer.Option(help="Lengths of the context, with commas, 0.04 to 600 each.")
+    ] = "5,30,120,240,600",
+    trials: Annotated[int, typer.Option(min=1, help="Of each side at each length.")] = 7,
+    limit: Annotated[float, typer.Option(help="Seconds at a length after which no round is begun.")] = 120.0,
+    width: Annotated[int, typer.Option(min=128, help="The decoder's; the base model has 2048.")] = 2048,
+    layers: Annotated[int, typer.Option(min=1, help="The base model has 24.")] = 2,
+    encoder_length: Annotated[int, typer.Option(min=1, help="Of the conditions.")] = 500,
+    sides: Annotated[str, typer.Option(help="Which of plain, fast, torch.")] = "plain,fast,torch",
+    half: Annotated[bool, typer.Option(help="Also float16, at 30 s; slow on a CPU.")] = False,
+    out: Annotated[Path, typer.Option(help="The folder for bench.json and bench.svg.")] = Path("out/bench"),
+) -> int:
+    """Times one guided evaluation of the decoder at several lengths, and what a run costs around it."""
+    from bench.session import Order, run_bench
+
+    if width % 128:
+        raise RequestError(f"the width is {width}; give a multiple of 128")
+    named = tuple(side.strip() for side in sides.split(","))
+    order = Order(seconds_list(seconds), trials, limit, width, layers, encoder_length, named, half)
+    return run_bench(order, out, Console(), BLAS_NOTE)
+
+
+def main() -> int:
+    """Every refusal is one sentence and an exit status; a bug keeps its traceback."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(bench)
+    try:
+        return typer.main.get_command(app).main(prog_name="bench_lego", standalone_mode=False) or 0
+    except typer.Exit as asked:
+        return asked.exit_code
+    except RequestError as error:
+        problem, status = str(error), USAGE
+    except AceStepError as error:
+        problem, status = str(error), CANNOT
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's own errors have it
+            raise
+        problem, status = f"{error.format_message().rstrip('.')}; see --help", USAGE
+    except KeyboardInterrupt:
+        problem, status = "stopped; nothing was written", 130
+    print(f"bench_lego: {problem}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
