@@ -97,6 +97,8 @@ def revert(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
+    if options.all:
+        return _doctor(options)
     from patches.verify import render_report, verify_checkout  # torch and mlx only for this verb
 
     report = verify_checkout(
@@ -106,6 +108,16 @@ def verify(options: argparse.Namespace) -> int:
     if report.problem:
         return CANNOT
     return DONE if report.ok else TO_APPLY
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from patches.doctor.report import examine, render
+
+    report = examine(options.root)
+    _say(options, "" if options.json else render(report), report.to_json())
+    if report.problem:
+        return CANNOT
+    return TO_APPLY if report.defects else DONE
 
 
 def _planned(options: argparse.Namespace) -> tuple[Checkout, Plan]:
@@ -151,6 +163,9 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("root", metavar="ROOT", type=Path, help="the folder that holds acestep/")
         verb.add_argument("--json", action="store_true", help="print one JSON object")
         verb.set_defaults(run=run)
+    verb.add_argument(
+        "--all", action="store_true", help="look for every known way in which LEGO is not what was asked for"
+    )
     verb.add_argument(
         "--steps", metavar="N", type=_count, nargs="+", default=[8, 27, 50], help="steps to ask for"
     )

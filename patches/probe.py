@@ -54,7 +54,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
         for case, reference in zip(cases, references, strict=True)
     ]
     return {
-        "versions": _versions(),
+        "versions": versions(),
         "observations": [asdict(observation) for observation in observations],
     }
 
@@ -71,7 +71,8 @@ def require(*packages: str) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what the proof rests on."""
     import mlx.core as mx
     import torch
 

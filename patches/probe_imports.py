@@ -40,6 +40,7 @@ class StubModule(ModuleType):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.__path__: list[str] = []
+        self.__spec__ = ModuleSpec(name, None, is_package=True)  # else find_spec raises for whoever asks
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -65,7 +66,11 @@ class BarePackage(ModuleType):
         self._initialiser = None
         if initialiser.is_file():
             self.__file__ = str(initialiser)
-            exec(compile(initialiser.read_bytes(), self.__file__, "exec"), self.__dict__)
+            try:
+                exec(compile(initialiser.read_bytes(), self.__file__, "exec"), self.__dict__)
+            except ModuleNotFoundError:  # run again once there is a stand-in for what it misses
+                self._initialiser = initialiser
+                raise
         return getattr(self, name)
 
     def _is_submodule(self, name: str) -> bool:

@@ -41,8 +41,7 @@ def run_probe(checkout: Checkout, cases: Sequence[Case], time_limit: float = TIM
         "generate": str(checkout.generate.absolute()),
         "cases": [asdict(case) for case in cases],
     }
-    with tempfile.TemporaryDirectory(prefix="acestep-verify-", ignore_cleanup_errors=True) as folder:
-        answer = _converse(json.dumps(request), Path(folder), time_limit)
+    answer = _answer(run_module("patches.probe", request, time_limit), time_limit)
     if "cannot" in answer:
         raise CannotProbe(answer["cannot"])
     return Answer(
@@ -51,32 +50,59 @@ def run_probe(checkout: Checkout, cases: Sequence[Case], time_limit: float = TIM
     )
 
 
-def _converse(request: str, folder: Path, time_limit: float) -> dict[str, Any]:
-    with subprocess.Popen(
-        [sys.executable, "-P", "-B", "-m", "patches.probe"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=folder,
-        env=_environment(),
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+@dataclass(frozen=True)
+class Talk:
+    """What a probe process said on both its outputs, and how it ended: a status, None if its time was up."""
+
+    output: str
+    noise: str
+    status: int | None
+
+    @property
+    def end(self) -> str:
+        """How it ended, in words that follow 'the probe'."""
+        if self.status is None:
+            return "was still running when its time was up"
+        how = f"was killed by {signal.Signals(-self.status).name}" if self.status < 0 else ""
+        return f"{how or f'ended with status {self.status}'}: {_last_line(self.noise)}"
+
+
+def run_module(module: str, request: dict[str, Any], time_limit: float) -> Talk:
+    """One module of ours in a process of its own, in an empty folder, with `request` on its standard input."""
+    with (
+        tempfile.TemporaryDirectory(prefix="acestep-verify-", ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(
+            [sys.executable, "-P", "-B", "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env=_environment(),
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        ) as process,
+    ):
         try:
-            output, noise = process.communicate(request, timeout=time_limit)
+            output, noise = process.communicate(json.dumps(request), timeout=time_limit)
         except BaseException as stop:
             os.killpg(process.pid, signal.SIGKILL)
             if not isinstance(stop, subprocess.TimeoutExpired):
                 raise
-            process.communicate()
-            raise CannotProbe(f"its three files were still running after {time_limit:g} s") from None
+            output, noise = process.communicate()
+            return Talk(output, noise, None)
+    return Talk(output, noise, process.returncode)
+
+
+def _answer(talk: Talk, time_limit: float) -> dict[str, Any]:
+    if talk.status is None:
+        raise CannotProbe(f"its three files were still running after {time_limit:g} s")
     try:
-        answer = json.loads(output)
+        answer = json.loads(talk.output)
     except ValueError:
-        raise CannotProbe(f"the probe {_end(process.returncode)}: {_last_line(noise)}") from None
+        raise CannotProbe(f"the probe {talk.end}") from None
     if not isinstance(answer, dict):
-        raise CannotProbe(f"the probe answered {output[:80]!r}")
+        raise CannotProbe(f"the probe answered {talk.output[:80]!r}")
     return answer
 
 
@@ -89,10 +115,6 @@ def _environment() -> dict[str, str]:
         "PYTHONIOENCODING": "utf-8",
         "TQDM_DISABLE": "1",
     }
-
-
-def _end(status: int) -> str:
-    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
 def _last_line(noise: str) -> str:

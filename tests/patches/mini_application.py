@@ -1,0 +1,311 @@
+"""A small application of our own writing around the small checkouts: upstream's interface from the public API to
+the decoder, as far as the doctor and the series `lego` look at it.
+
+`SICK` has every defect that upstream had at one time or another; `WELL` has none. Each is one text, with the
+defects put in, or taken out, by named edits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.patches.mini_checkout import BEFORE, FIXED, PATCHED, MiniCheckout, edit
+
+HANDLER = "acestep/core/generation/handler"
+MASKS, REQUEST = f"{HANDLER}/conditioning_masks.py", f"{HANDLER}/generate_music_request.py"
+APPLICATION, INFERENCE, CONSTANTS = "acestep/handler.py", "acestep/inference.py", "acestep/constants.py"
+
+CONSTANTS_TEXT = """\
+TASK_INSTRUCTIONS = {
+    "text2music": "Fill the audio semantic mask based on the given conditions:",
+    "cover": "Generate audio semantic tokens based on the given conditions:",
+    "lego": "Generate the {TRACK_NAME} track based on the audio context:",
+    "lego_default": "Generate the track based on the audio context:",
+}
+"""
+
+MASKS_TEXT = '''\
+import torch
+
+
+class ConditioningMaskMixin:
+    def _build_chunk_masks_and_src_latents(
+        self,
+        batch_size,
+        max_latent_length,
+        instructions,
+        audio_code_hints,
+        target_wavs,
+        target_latents,
+        repainting_start,
+        repainting_end,
+        silence_latent_tiled,
+    ):
+        """Which frames are new, and what the decoder hears meanwhile."""
+        ranges, masks, covers, sources = {}, [], [], []
+        for i in range(batch_size):
+            mask = torch.ones(max_latent_length)
+            end = repainting_end[i] if repainting_end is not None else None
+            if end is not None:
+                first, last = int(repainting_start[i] * 25), int(end * 25)
+                ranges[i] = (first, last)
+                mask[:first], mask[last:] = 0, 0
+            masks.append(mask)
+            covers.append(end is None and audio_code_hints[i] is not None)
+        for i in range(batch_size):
+            if i in ranges:
+                heard = target_latents[i].clone()
+                first, last = ranges[i]
+                heard[first:last] = silence_latent_tiled[first:last]
+                sources.append(heard)
+            else:
+                sources.append(target_latents[i].clone())
+        return torch.stack(masks), torch.tensor(covers), torch.stack(sources)
+'''
+CONTEXT_KEPT = (
+    "                heard[first:last] = ",
+    "                if 'audio context' not in instructions[i]:\n                    heard[first:last] = ",
+)
+
+REQUEST_TEXT = '''\
+from acestep.constants import TASK_INSTRUCTIONS
+
+
+class GenerateMusicRequestMixin:
+    def _resolve_generate_music_task(self, task_type, audio_code_string, instruction):
+        """A text with codes is a cover."""
+        if task_type == "text2music" and audio_code_string:
+            return "cover", TASK_INSTRUCTIONS["cover"]
+        return task_type, instruction
+'''
+
+APPLICATION_TEXT = """\
+import contextlib
+
+import torch
+import sounds_that_are_not_installed
+
+from acestep.core.generation.handler.conditioning_masks import ConditioningMaskMixin
+from acestep.core.generation.handler.diffusion import DiffusionMixin
+from acestep.core.generation.handler.generate_music_request import GenerateMusicRequestMixin
+from acestep.core.generation.handler.service_generate_execute import ServiceGenerateExecuteMixin
+
+
+class AceStepHandler(
+    ConditioningMaskMixin, DiffusionMixin, GenerateMusicRequestMixin, ServiceGenerateExecuteMixin
+):
+    def __init__(self):
+        self.model = self.vae = self.text_tokenizer = self.text_encoder = self.silence_latent = None
+
+    @contextlib.contextmanager
+    def _load_model_context(self, name):
+        yield getattr(self, name)
+
+    def process_src_audio(self, path):
+        return sounds_that_are_not_installed.read(path)
+
+    def generate_music(
+        self, src_audio, audio_code_string, instruction, task_type, seeds, inference_steps, guidance_scale,
+        shift, timesteps, infer_method, repainting_start, repainting_end,
+    ):
+        task_type, instruction = self._resolve_generate_music_task(task_type, audio_code_string, instruction)
+        hints = [audio_code_string or None]
+        wav = self.process_src_audio(src_audio)
+        latents = self.vae.encode(wav[None]).latent_dist.sample().transpose(1, 2)
+        frames = latents.shape[1]
+        seconds = frames / 25
+        padding = self.silence_latent[:, : max(0, 128 - frames)]
+        latents = torch.cat([latents, padding], dim=1)
+        lego = task_type == "lego" and not audio_code_string
+        end = repainting_end if repainting_end > 0 else seconds
+        masks, covers, sources = self._build_chunk_masks_and_src_latents(
+            1, latents.shape[1], [instruction], hints, wav[None], latents,
+            [repainting_start] if lego else None, [end] if lego else None,
+            self.silence_latent[0, : latents.shape[1]],
+        )
+        prompt = f"# Instruction\\n{instruction}\\n\\n# Caption\\n"
+        self.text_encoder(input_ids=self.text_tokenizer(prompt, return_tensors="pt").input_ids)
+        payload = {
+            "src_latents": sources,
+            "chunk_mask": masks[..., None].expand_as(sources),
+            "is_covers": covers,
+            "text_inputs": [prompt],
+        }
+        request = self._build_service_generate_kwargs(
+            payload, seeds, inference_steps, guidance_scale, infer_method, shift, timesteps
+        )
+        return self._execute_service_generate_diffusion(payload, request, seeds, infer_method, shift, 1.0)
+"""
+
+INFERENCE_TEXT = '''\
+import random
+from dataclasses import dataclass
+from typing import Optional
+
+from acestep.constants import TASK_INSTRUCTIONS
+
+
+@dataclass
+class GenerationParams:
+    task_type: str = "text2music"
+    instruction: str = TASK_INSTRUCTIONS["text2music"]
+    src_audio: Optional[str] = None
+    inference_steps: int = 8
+    guidance_scale: float = 7.0
+    shift: float = 1.0
+    timesteps: Optional[list] = None
+    infer_method: str = "ode"
+    repainting_start: float = 0.0
+    repainting_end: float = -1
+    seed: int = -1
+    thinking: bool = True
+
+
+@dataclass
+class GenerationConfig:
+    batch_size: int = 1
+    use_random_seed: bool = True
+    seeds: Optional[list] = None
+
+
+@dataclass
+class GenerationResult:
+    success: bool = True
+    error: Optional[str] = None
+    extra_outputs: Optional[dict] = None
+
+
+def generate_music(dit_handler, llm_handler, params, config, save_dir=None, progress=None):
+    """Ask the handler, and say how it went."""
+    codes = ""
+    if params.thinking and llm_handler is not None and llm_handler.llm_initialized:
+        codes = llm_handler.generate_with_stop_condition(infer_type="llm_dit")["audio_codes"]
+    seeds = config.seeds or [random.randint(0, 2**32 - 1)]
+    try:
+        outputs = dit_handler.generate_music(
+            src_audio=params.src_audio,
+            audio_code_string=codes,
+            instruction=params.instruction,
+            task_type=params.task_type,
+            seeds=seeds,
+            inference_steps=params.inference_steps,
+            guidance_scale=params.guidance_scale,
+            shift=params.shift,
+            timesteps=params.timesteps,
+            infer_method=params.infer_method,
+            repainting_start=params.repainting_start,
+            repainting_end=params.repainting_end,
+        )
+    except Exception as problem:
+        return GenerationResult(success=False, error=str(problem))
+    return GenerationResult(extra_outputs={"time_costs": outputs[0]["time_costs"]})
+'''
+
+GUIDANCE_IN_EXECUTE = (
+    "audio_cover_strength=audio_cover_strength,\n                )",
+    "audio_cover_strength=audio_cover_strength,\n"
+    '                    guidance_scale=generate_kwargs["diffusion_guidance_scale"],\n'
+    "                    null_condition_emb=self.model.null_condition_emb,\n                )",
+)
+GUIDANCE_IN_DIFFUSION = (
+    (
+        "audio_cover_strength: float = 1.0,\n",
+        "audio_cover_strength: float = 1.0,\n        guidance_scale=1.0,\n        null_condition_emb=None,\n",
+    ),
+    (
+        '"mlx_dit_compiled", False),\n',
+        '"mlx_dit_compiled", False),\n            guidance_scale=guidance_scale,\n'
+        "            null_condition_emb_np=null_condition_emb.numpy(),\n",
+    ),
+)
+GUIDANCE = '''\
+def _mlx_apg_forward(pred_cond, pred_uncond, guidance_scale, momentum_state, norm_threshold=2.5):
+    """Push away from the null branch, less what lies along the other one."""
+    import mlx.core as mx
+
+    diff = pred_cond - pred_uncond
+    if momentum_state is not None:
+        diff = diff + momentum_state.get("running", 0)
+        momentum_state["running"] = diff
+    length = mx.sqrt((diff * diff).sum(axis=1, keepdims=True))
+    diff = diff * mx.minimum(1.0, norm_threshold / length)
+    along = pred_cond / mx.sqrt((pred_cond * pred_cond).sum(axis=1, keepdims=True))
+    diff = diff - (diff * along).sum(axis=1, keepdims=True) * along
+    return pred_cond + (guidance_scale - 1) * diff
+
+
+def mlx_generate_diffusion('''
+GUIDANCE_IN_GENERATE = (
+    ("def mlx_generate_diffusion(", GUIDANCE),
+    (
+        "    compile_model: bool = False,\n",
+        "    compile_model: bool = False,\n    guidance_scale=1.0,\n    null_condition_emb_np=None,\n",
+    ),
+    (
+        "    if compile_model:",
+        "    if guidance_scale > 1:\n"
+        "        both, state = mx.broadcast_to(mx.array(null_condition_emb_np), states.shape), {}\n"
+        "        states, context = mx.concatenate([states, both]), mx.concatenate([context, context])\n"
+        "        plain = velocity\n\n"
+        "        def velocity(x, t):\n"
+        "            made = plain(mx.concatenate([x, x]), mx.concatenate([t, t]))\n"
+        "            return _mlx_apg_forward(*mx.split(made, 2), guidance_scale, state)\n\n"
+        "    if compile_model:",
+    ),
+    (
+        "x = mx.random.normal(src_latents_shape, key=mx.random.key(seed[0]))",
+        "x = mx.concatenate([mx.random.normal((1, *src_latents_shape[1:]), key=mx.random.key(s)) for s in seed])",
+    ),
+)
+MOMENTUM = (
+    'momentum_state["running"] = diff\n',
+    'momentum_state["running"] = -0.75 * diff\n',
+)
+
+
+@dataclass(frozen=True)
+class MiniApplication:
+    """The three files and the texts of the others by their path."""
+
+    checkout: MiniCheckout
+    files: dict[str, str]
+
+    def write(self, root: Path) -> Path:
+        self.checkout.write(root)
+        for name, text in self.files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, newline="")
+        return root
+
+    def edited(self, name: str, *changes: tuple[str, str]) -> MiniApplication:
+        """With one file changed: a path, or one of the three by its role."""
+        if name in self.files:
+            return replace(self, files={**self.files, name: edit(self.files[name], *changes)})
+        return replace(self, checkout=self.checkout.edited(name, *changes))
+
+
+CONDITIONS_IN_EXECUTE = (
+    'prepare_condition(src_latents=payload["src_latents"])',
+    "prepare_condition(\n                src_latents=payload['src_latents'],\n"
+    "                chunk_masks=payload['chunk_mask'],\n                is_covers=payload['is_covers'],\n"
+    "            )",
+)
+
+
+def _guided(checkout: MiniCheckout) -> MiniCheckout:
+    made = checkout.edited("execute", GUIDANCE_IN_EXECUTE, CONDITIONS_IN_EXECUTE)
+    return made.edited("diffusion", *GUIDANCE_IN_DIFFUSION).edited("generate", *GUIDANCE_IN_GENERATE)
+
+
+FILES = {
+    CONSTANTS: CONSTANTS_TEXT,
+    MASKS: MASKS_TEXT,
+    REQUEST: REQUEST_TEXT,
+    APPLICATION: APPLICATION_TEXT,
+    INFERENCE: INFERENCE_TEXT,
+}
+OLD = MiniApplication(BEFORE.edited("execute", CONDITIONS_IN_EXECUTE), FILES)
+SICK = MiniApplication(_guided(FIXED), FILES)
+WELL = MiniApplication(_guided(PATCHED), FILES).edited("generate", MOMENTUM).edited(MASKS, CONTEXT_KEPT)
