@@ -21,7 +21,7 @@ from rich.console import Console  # noqa: E402
 
 from acestep.errors import AceStepError, RequestError  # noqa: E402
 from smoke.checkout import Checkout  # noqa: E402
-from smoke.request import BACKENDS, Request  # noqa: E402
+from smoke.request import AUTO, BACKENDS, DTYPES, Request  # noqa: E402
 from smoke.session import run_smoke  # noqa: E402
 
 USAGE, CANNOT = 2, 3
@@ -66,6 +66,13 @@ def smoke(
     ] = None,
     backend: Annotated[str, typer.Option(help=f"Where the decoder runs: {' or '.join(BACKENDS)}.")] = "mlx",
     device: Annotated[str, typer.Option(help="For PyTorch's parts: auto, cpu, mps or cuda.")] = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help=f"Of the decoder's large products: {', '.join(DTYPES)}.",
+            show_default="float32; torch on cuda: bfloat16, float16 where its hardware lacks that",
+        ),
+    ] = AUTO,
     before: Annotated[
         bool | None,
         typer.Option(
@@ -104,6 +111,7 @@ def smoke(
         key=key,
         start=start,
         end=end,
+        dtype=dtype,
     )
     if before is None:
         before = checkpoint is None and backend == "mlx" and acestep_root is None

@@ -38,5 +38,6 @@ class AceStepHandler(
         self.text_tokenizer: Any = None
         self.mlx_decoder: Any = None
         self.use_mlx_dit = False
+        self.precision = "float32"
         self.device = "cpu"
         self.dtype = torch.float32

@@ -14,6 +14,7 @@ from pathlib import Path
 from acestep.errors import BackendError, CheckpointError, RequestError
 from patches.checkout import locate
 from patches.errors import KitError, WrongFolder
+from smoke.request import AUTO, Request
 from smoke.run import Run, Tree
 
 LOADED_BESIDES = ("vae", "Qwen3-Embedding-0.6B")
@@ -51,8 +52,13 @@ class Checkout:
         python, reason = self.interpreter()
         return f"the checkout {self.root}, copied to be run, under {python} ({reason})"
 
-    def check(self) -> None:
-        """RequestError, in one sentence, where there is nothing to drive or nothing to drive it with."""
+    def check(self, request: Request) -> None:
+        """RequestError, in one sentence, where there is nothing to drive, nothing to drive it with, or no way to."""
+        if request.dtype != AUTO:
+            raise RequestError(
+                f"--dtype {request.dtype} is for this fork's decoder; a checkout that is run with --acestep-root "
+                f"chooses its own precision: leave it out"
+            )
         try:
             locate(self.root)
         except WrongFolder as error:

@@ -10,6 +10,7 @@ believed. The interpreter may be another than the project's: nothing is needed o
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -76,6 +77,7 @@ def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
         "mlx_failure": next(iter(watched.failures), None),
         "mlx_warning": next((line for line in reversed(warned) if "mlx" in line.lower()), None),
         "device": mlx_device() if on_mlx else str(handler.device),
+        "dtype": getattr(handler, "precision", "float32"),
         "load_seconds": load_seconds,
         "time_costs": {key: value for key, value in time_costs.items() if isinstance(value, (int, float))},
         "stem": {"sample_rate": stem["sample_rate"], **watched.levels(stem)},
@@ -88,11 +90,13 @@ def load(handler: Any, order: dict[str, Any]) -> tuple[str, bool]:
     """Loads the checkpoint of the order; returns the tree's message and whether it says that all is loaded."""
     checkpoint = Path(order["checkpoint"])
     os.environ["ACESTEP_CHECKPOINTS_DIR"] = str(checkpoint.parent)
+    known = inspect.signature(handler.initialize_service).parameters
     message, loaded = handler.initialize_service(
         project_root=str(checkpoint.parent.parent),
         config_path=checkpoint.name,
         device=order["device"],
         use_mlx_dit=order["backend"] == "mlx",
+        **{name: value for name, value in order["precision"].items() if name in known},
     )
     return message, loaded
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from acestep.constants import SAMPLE_RATE
 from smoke import words
 from smoke.compare import Distances
-from smoke.judge import LATENTS_BOUND, SCHEDULE_BOUND, Check
+from smoke.judge import SCHEDULE_BOUND, Check, latents_bound
 from smoke.machine import machine
 from smoke.request import Request
 from smoke.run import Run
@@ -65,7 +65,7 @@ def report_json(
         "latents_distance": distances.latents,
         "stages": [
             stage("schedule", "largest difference", distances.schedule, SCHEDULE_BOUND),
-            stage("final latents", "relative L2", distances.latents, LATENTS_BOUND),
+            stage("final latents", "relative L2", distances.latents, latents_bound(run)),
         ],
         "seconds_a_step": run.seconds_a_step,
         "time_costs": dict(run.time_costs),
@@ -77,6 +77,7 @@ def report_json(
         "runs": [seen_json(*row) for row in rows],
         "request": request.to_json(),
         "device": run.device,
+        "dtype": run.dtype,
         "machine": machine(sys.argv),
     }
 
@@ -116,9 +117,19 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def caption(run: Run) -> str:
+    """What is to be known to read the table."""
+    if run.dtype == "float32":
+        return "distances: to PyTorch at the asked-for steps"
+    return (
+        f"distances: of {run.dtype} to PyTorch in float32 at the asked-for steps, "
+        f"latents up to {latents_bound(run):.0e} are right"
+    )
+
+
 def print_table(console: Console, rows: Sequence[Row]) -> None:
     """One row a run."""
-    table = Table(box=None, pad_edge=False, caption="distances: to PyTorch at the asked-for steps")
+    table = Table(box=None, pad_edge=False, caption=caption(rows[-1][1]))
     table.add_column("", no_wrap=True)
     for title in ("asked", "evaluated", "schedule", "latents", "s/step"):
         table.add_column(title, justify="right", no_wrap=True)

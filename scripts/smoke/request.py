@@ -10,6 +10,8 @@ from acestep.errors import RequestError
 from acestep.inference import GenerationConfig, GenerationParams
 
 BACKENDS = ("mlx", "torch")
+DTYPES = ("float32", "bfloat16", "float16")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Request:
     """One smoke run.
 
     `checkpoint` is a DiT folder in upstream's layout, its VAE and text encoder beside it; None: a tiny random
-    checkpoint is written for the run. `start` and `end` are seconds of the context, `end` -1: to its end.
+    checkpoint is written for the run. `start` and `end` are seconds of the context, `end` -1: to its end. `dtype` is
+    of the decoder's large products, AUTO: float32, or on CUDA in PyTorch the half precision of its hardware.
     """
 
     context: Path
@@ -35,11 +38,14 @@ class Request:
     key: str = ""
     start: float = 0.0
     end: float = -1.0
+    dtype: str = AUTO
 
     def check(self) -> None:
         """RequestError, in one sentence, for the first thing that is wrong."""
         if self.backend not in BACKENDS:
             raise RequestError(f"backend is {self.backend!r}, expected {' or '.join(BACKENDS)}")
+        if self.dtype not in (AUTO, *DTYPES):
+            raise RequestError(f"dtype is {self.dtype!r}, expected {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
         check_track(self.track)
         config = GenerationConfig(**self.config_fields())
         params = GenerationParams(**self.params_fields())
@@ -65,6 +71,12 @@ class Request:
             "use_cot_caption": False,
             "use_cot_language": False,
         }
+
+    def precision_fields(self) -> dict[str, str]:
+        """What this fork's loader is told of precision; a checkout's knows none of it."""
+        if self.backend == "torch":
+            return {"torch_precision": self.dtype}
+        return {"mlx_precision": "float32" if self.dtype == AUTO else self.dtype}
 
     def config_fields(self) -> dict[str, Any]:
         """GenerationConfig for one stem."""

@@ -42,7 +42,7 @@ class Run:
 
     timesteps: those of the evaluations of the decoder that was asked for, in order; fallback: a sentence where
     another decoder did its work; notes: what was arranged or found that the figures do not show; versions: of the
-    interpreter and the packages that the run was computed with.
+    interpreter and the packages that the run was computed with; dtype: of the decoder's large products.
     """
 
     asked: int
@@ -55,6 +55,7 @@ class Run:
     fallback: str | None = None
     notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    dtype: str = "float32"
 
     @property
     def evaluated(self) -> int:
@@ -68,6 +69,7 @@ def start(tree: Tree, request: Request, folder: Path, quiet: bool = False) -> "s
         "checkpoint": str(tree.checkpoint),
         "backend": request.backend,
         "device": request.device,
+        "precision": request.precision_fields(),
         "track": request.track,
         "params": {**request.params_fields(), "src_audio": str(request.context.absolute())},
         "config": request.config_fields(),
@@ -112,6 +114,7 @@ def finish(process: "subprocess.Popen[bytes]", request: Request, folder: Path) -
         fallback=fallback(outcome) if request.backend == "mlx" else None,
         notes=outcome["notes"],
         versions=outcome["versions"],
+        dtype=outcome["dtype"],
     )
 
 

@@ -50,7 +50,7 @@ def run_smoke(
     """
     request.check()
     if checkout is not None:
-        checkout.check()
+        checkout.check(request)
     weights = request.checkpoint.name if request.checkpoint else "tiny random weights (noise, not music)"
     console.print(
         f"{request.track} for {request.context.name}, {request.steps} steps, guidance {request.guidance_scale:g}, "

@@ -152,6 +152,9 @@ REFUSED = {
         ["--start", "-1"], 2, "lego_smoke: repainting_start is -1.0, expected a number of at least 0",
     ),
     "no such backend": (["--backend", "cuda"], 2, "lego_smoke: backend is 'cuda', expected mlx or torch"),
+    "no such dtype": (
+        ["--dtype", "int8"], 2, "lego_smoke: dtype is 'int8', expected float32, bfloat16 or float16",
+    ),
     "no such option": (["--step", "3"], 2, None),
     "no such context": (
         ["--context", "none.wav"], 3,

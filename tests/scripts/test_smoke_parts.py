@@ -1,5 +1,6 @@
 """The parts of the smoke run: what is judged, what is mixed, what the context is made of."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -10,7 +11,7 @@ import torch
 
 from smoke.compare import Distances, relative_l2, schedule_distance
 from smoke.judge import judge
-from smoke.report import mix_over_context
+from smoke.report import caption, mix_over_context
 from smoke.run import Run
 
 GOOD_STEM = MappingProxyType({"rms": 0.1, "peak": 0.5, "clipped": 0.0})
@@ -56,6 +57,34 @@ def test_a_run_of_eight_steps_is_told_by_its_count():
 )
 def test_each_check_fails_alone(name, run, distances):
     assert list(failing(run, distances)) == [name]
+
+
+HALF = replace(a_run(), dtype="bfloat16")
+
+
+def test_half_precision_has_a_bound_of_its_own_and_the_schedule_has_not():
+    assert failing(HALF, Distances(schedule=0.0, latents=9e-3)) == {}
+    assert failing(HALF, Distances(schedule=1.1e-6, latents=1.1e-2)) == {
+        "schedule": "the timesteps differ from PyTorch's by 1.1e-06, at most 1e-06 is right",
+        "latents": "the final latents, computed in bfloat16, differ from PyTorch's by 1.1e-02 (relative L2), "
+        "at most 1e-02 is right",
+    }
+
+
+def test_the_bound_of_half_precision_is_said_below_the_table():
+    assert caption(a_run()) == "distances: to PyTorch at the asked-for steps"
+    assert caption(HALF).endswith(
+        "of bfloat16 to PyTorch in float32 at the asked-for steps, latents up to 1e-02 are right"
+    )
+
+
+def test_what_is_no_number_is_put_into_words():
+    distances = Distances(schedule=float("inf"), latents=float("nan"))
+    assert failing(a_run(rms=float("nan")), distances) == {
+        "schedule": "the timesteps are of another length than PyTorch's",
+        "latents": "the final latents hold values that are not numbers, which are nowhere near PyTorch's",
+        "sound": "the stem holds samples that are not numbers; they are silence in stem.wav",
+    }
 
 
 def test_distances():

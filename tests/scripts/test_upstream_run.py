@@ -315,12 +315,12 @@ class TestRefused:
     def test_the_folder_that_was_meant_is_named(self, tmp_path):
         root = write_checkout(tmp_path / "tree")
         with pytest.raises(RequestError, match=f"^--acestep-root .*Did you mean {root}"):
-            Checkout(root / "acestep").check()
+            Checkout(root / "acestep").check(a_request())
 
     def test_a_python_that_is_none(self, tmp_path):
         root = write_checkout(tmp_path / "tree")
         with pytest.raises(RequestError) as caught:
-            Checkout(root, tmp_path / "python").check()
+            Checkout(root, tmp_path / "python").check(a_request())
         assert str(caught.value) == (
             f"--python {tmp_path / 'python'} is no program that can be started; give the path of a Python"
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from acestep.core.generation.handler.precision import halve, resolve_precision
 from acestep.errors import AceStepError, BackendError, CheckpointError
 from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
 from acestep.models.checkpoints import (
@@ -76,6 +77,14 @@ def load_mlx_decoder(folder: Path, config: ModelConfig, precision: str) -> Any:
     return MLXFastDecoder(decoder)
 
 
+def load_torch_decoder(folder: Path, config: ModelConfig, precision: str, device: str) -> Any:
+    """The decoder in PyTorch on a device."""
+    decoder = load_decoder(folder, config)
+    if precision != "float32":
+        halve(decoder, precision, device)
+    return decoder.to(device)
+
+
 class InitServiceMixin:
     """Fills a handler from a checkpoint."""
 
@@ -86,6 +95,7 @@ class InitServiceMixin:
     text_encoder: Any
     text_tokenizer: Any
     use_mlx_dit: bool
+    precision: str
     device: str
     dtype: torch.dtype
 
@@ -96,12 +106,14 @@ class InitServiceMixin:
         device: str = "auto",
         use_mlx_dit: bool = True,
         mlx_precision: str = "float32",
+        torch_precision: str = "float32",
     ) -> tuple[str, bool]:
-        """Loads checkpoints/{config_path}, strictly, in float32.
+        """Loads checkpoints/{config_path}, strictly, in float32 but for the decoder where that is asked for.
 
         The folder is a DiT folder of upstream's, the VAE and the text encoder beside it, or an AceStepPipeline's.
         use_mlx_dit: the decoder runs on MLX, else on PyTorch; whichever it is, it is the only one.
         mlx_precision: of the MLX decoder's large products; float16 and bfloat16 need half the memory.
+        torch_precision: likewise of the PyTorch decoder's; 'auto' is float32, on CUDA the half that its hardware has.
         Returns a sentence and whether all is loaded; where it is not, the handler is as it was before.
         """
         try:
@@ -110,28 +122,34 @@ class InitServiceMixin:
                 resolve_device(device),
                 use_mlx_dit,
                 mlx_precision,
+                torch_precision,
             )
         except AceStepError as error:
             return str(error), False
 
-    def _load(self, folder: Path, device: str, use_mlx_dit: bool, mlx_precision: str) -> tuple[str, bool]:
+    def _load(
+        self, folder: Path, device: str, use_mlx_dit: bool, mlx_precision: str, torch_precision: str
+    ) -> tuple[str, bool]:
         layout, config = find_layout(folder), read_config(folder)
         check_model_kind(config, folder)
         if use_mlx_dit:
             check_mlx(mlx_precision)
-        half = use_mlx_dit and mlx_precision != "float32"
-        check_memory(folder, weights_in_memory(folder, FLOAT32 // (2 if half else 1)), device, use_mlx_dit)
+        precision = mlx_precision if use_mlx_dit else resolve_precision(torch_precision, device)
+        half = precision != "float32"
+        # PyTorch's decoder is halved once it is loaded, on its way to the GPU where there is one.
+        decoder_bytes = FLOAT32 // (2 if half and (use_mlx_dit or device == "cuda") else 1)
+        check_memory(folder, weights_in_memory(folder, decoder_bytes), device, use_mlx_dit)
         # The largest part last: what the libraries hold twice while they load is gone by then.
         text_encoder, tokenizer = load_text_encoder(layout.text_encoder, config, layout.tokenizer)
         text_encoder, vae = text_encoder.to(device), load_vae(layout.vae, config).to(device)
         encoder = load_condition_encoder(folder, config).to(device)
-        decoder = None if use_mlx_dit else load_decoder(folder, config).to(device)
-        mlx_decoder = load_mlx_decoder(folder, config, mlx_precision) if use_mlx_dit else None
+        decoder = None if use_mlx_dit else load_torch_decoder(folder, config, precision, device)
+        mlx_decoder = load_mlx_decoder(folder, config, precision) if use_mlx_dit else None
 
         # All is there: from here on nothing fails, and before here nothing was changed.
         self.config, self.device, self.dtype = config, device, torch.float32
         self.model = AceStepConditionGenerationModel(config, encoder, decoder)
         self.vae, self.text_encoder, self.text_tokenizer = vae, text_encoder, tokenizer
-        self.use_mlx_dit, self.mlx_decoder = use_mlx_dit, mlx_decoder
+        self.use_mlx_dit, self.mlx_decoder, self.precision = use_mlx_dit, mlx_decoder, precision
         active = "MLX DiT: Active" if use_mlx_dit else "PyTorch DiT: Active"
         return f"{folder.name} is loaded. {active}. PyTorch's parts run on {device}.", True
