@@ -54,13 +54,19 @@ def locate(root: Path) -> Checkout:
         raise FilesMissing(_missing_message(root, missing))
     checkout = Checkout(root, root / EXECUTE, root / DIFFUSION, root / generate)
     for path in (checkout.execute, checkout.diffusion, checkout.generate):
-        target = path.resolve()
-        if not target.is_relative_to(root.resolve()):
-            raise LeavesRoot(
-                f"{checkout.name(path)}: expected a file inside {root}, found a link that leads to {target}. "
-                "Name the checkout that really holds it, or put a copy in the link's place."
-            )
+        inside(root, path)
     return checkout
+
+
+def inside(root: Path, path: Path) -> Path:
+    """`path`, which is below `root` by its name. Raises LeavesRoot for a link that leads out of it."""
+    target = path.resolve()
+    if not target.is_relative_to(root.resolve()):
+        raise LeavesRoot(
+            f"{path.relative_to(root).as_posix()}: expected a file inside {root}, found a link that leads to "
+            f"{target}. Name the checkout that really holds it, or put a copy in the link's place."
+        )
+    return path
 
 
 def _kind(path: Path) -> str:

@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
+    if options.series:
+        from patches.lego import verbs
+
+        return verbs.check(options, _say)
     checkout, plan = _planned(options)
     _say(options, check_text(checkout, plan), check_json(plan))
     if not plan.applicable:
@@ -41,6 +45,10 @@ def check(options: argparse.Namespace) -> int:
 
 
 def diff(options: argparse.Namespace) -> int:
+    if options.series:
+        from patches.lego import verbs
+
+        return verbs.diff(options, _say, _failed)
     checkout, plan = _planned(options)
     if not plan.applicable:
         return _failed(options, refusal(checkout, plan), CANNOT)
@@ -59,6 +67,10 @@ def diff(options: argparse.Namespace) -> int:
 
 
 def apply(options: argparse.Namespace) -> int:
+    if options.series:
+        from patches.lego import verbs
+
+        return verbs.apply(options, _say, _failed)
     checkout, plan = _planned(options)
     if not plan.applicable:
         return _failed(options, refusal(checkout, plan), CANNOT)
@@ -78,6 +90,10 @@ def apply(options: argparse.Namespace) -> int:
 
 
 def revert(options: argparse.Namespace) -> int:
+    if options.series:
+        from patches.lego import verbs
+
+        return verbs.revert(options, _say)
     checkout = locate(options.root)
     files = read_files(checkout)
     before = make_revert(files)
@@ -163,6 +179,14 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("root", metavar="ROOT", type=Path, help="the folder that holds acestep/")
         verb.add_argument("--json", action="store_true", help="print one JSON object")
         verb.set_defaults(run=run)
+        if run is not verify:
+            verb.add_argument(
+                "--series",
+                metavar="NAME",
+                action="append",
+                help="instead of the three: `lego`, or patches of that series by name, with commas between",
+            )
+            verb.add_argument("--list", action=_List, nargs=0, help="list the series' patches and stop")
     verb.add_argument(
         "--all", action="store_true", help="look for every known way in which LEGO is not what was asked for"
     )
@@ -174,6 +198,16 @@ def _parser() -> argparse.ArgumentParser:
         "--guidance-scale", metavar="G", type=float, default=1.0, help="guidance (default 1: off)"
     )
     return parser
+
+
+class _List(argparse.Action):
+    """Prints what `--series` takes; no checkout is needed for that."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from patches.lego.verbs import listing
+
+        print(listing())
+        parser.exit()
 
 
 def _count(text: str) -> int:

@@ -15,6 +15,7 @@ from tests.patches.mini_checkout import BEFORE, FIXED, PATCHED, MiniCheckout, ed
 HANDLER = "acestep/core/generation/handler"
 MASKS, REQUEST = f"{HANDLER}/conditioning_masks.py", f"{HANDLER}/generate_music_request.py"
 APPLICATION, INFERENCE, CONSTANTS = "acestep/handler.py", "acestep/inference.py", "acestep/constants.py"
+DIT_MODEL = "acestep/models/mlx/dit_model.py"
 
 CONSTANTS_TEXT = """\
 TASK_INSTRUCTIONS = {
@@ -138,6 +139,41 @@ class AceStepHandler(
         return self._execute_service_generate_diffusion(payload, request, seeds, infer_method, shift, 1.0)
 """
 
+DIT_MODEL_TEXT = '''\
+import mlx.core as mx
+
+
+class MLXCrossAttentionCache:
+    pass
+
+
+class Positions:
+    """Cosines and sines by position."""
+
+    def __init__(self, width, length):
+        angles = mx.arange(length)[:, None] * mx.arange(width)[None]
+        self._cos = mx.cos(angles)
+        self._sin = mx.sin(angles)
+
+
+class MLXDiTDecoder:
+    """Turns what it is given by its positions."""
+
+    def __init__(self, width):
+        self.positions = Positions(width, 4096)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(config.audio_acoustic_hidden_dim)
+
+    def parameters(self):
+        return {}
+
+    def __call__(self, hidden_states, timestep, cache=None, **given):
+        length = hidden_states.shape[1]
+        return hidden_states * self.positions._cos[:length] + self.positions._sin[:length], cache
+'''
+
 INFERENCE_TEXT = '''\
 import random
 from dataclasses import dataclass
@@ -178,10 +214,16 @@ class GenerationResult:
 
 def generate_music(dit_handler, llm_handler, params, config, save_dir=None, progress=None):
     """Ask the handler, and say how it went."""
+    user_provided_audio_codes = False
+    need_audio_codes = not user_provided_audio_codes
+    seed_for_generation = ""
+    if config.seeds:
+        seed_for_generation = str(config.seeds[0])
     codes = ""
     if params.thinking and llm_handler is not None and llm_handler.llm_initialized:
-        codes = llm_handler.generate_with_stop_condition(infer_type="llm_dit")["audio_codes"]
-    seeds = config.seeds or [random.randint(0, 2**32 - 1)]
+        infer_type = "llm_dit" if need_audio_codes else "dit"
+        codes = llm_handler.generate_with_stop_condition(infer_type=infer_type)["audio_codes"]
+    seeds = [int(seed_for_generation) if seed_for_generation else random.randint(0, 2**32 - 1)]
     try:
         outputs = dit_handler.generate_music(
             src_audio=params.src_audio,
@@ -305,7 +347,37 @@ FILES = {
     REQUEST: REQUEST_TEXT,
     APPLICATION: APPLICATION_TEXT,
     INFERENCE: INFERENCE_TEXT,
+    DIT_MODEL: DIT_MODEL_TEXT,
 }
 OLD = MiniApplication(BEFORE.edited("execute", CONDITIONS_IN_EXECUTE), FILES)
 SICK = MiniApplication(_guided(FIXED), FILES)
-WELL = MiniApplication(_guided(PATCHED), FILES).edited("generate", MOMENTUM).edited(MASKS, CONTEXT_KEPT)
+PROMPT = (
+    "        return task_type, instruction\n",
+    "        if task_type == 'lego' and instruction == TASK_INSTRUCTIONS['text2music']:\n"
+    "            instruction = TASK_INSTRUCTIONS['lego_default']\n        return task_type, instruction\n",
+)
+OWN_SEED = (
+    "    seeds = [",
+    "    if params.seed >= 0:\n        seed_for_generation = str(params.seed)\n    seeds = [",
+)
+NO_CODES = (
+    "need_audio_codes = not user_provided_audio_codes\n",
+    "need_audio_codes = params.task_type != 'lego'\n",
+)
+NO_FALLBACK = (
+    "                outputs = self.model.generate_audio(**generate_kwargs)\n        return",
+    "                raise\n        return",
+)
+COMPUTED = (
+    "        self._sin = mx.sin(angles)\n",
+    "        self._sin = mx.sin(angles)\n        mx.eval(self._cos, self._sin)\n",
+)
+WELL = (
+    MiniApplication(_guided(PATCHED), FILES)
+    .edited("generate", MOMENTUM)
+    .edited("execute", NO_FALLBACK)
+    .edited(MASKS, CONTEXT_KEPT)
+    .edited(REQUEST, PROMPT)
+    .edited(INFERENCE, OWN_SEED, NO_CODES)
+    .edited(DIT_MODEL, COMPUTED)
+)
