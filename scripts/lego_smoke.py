@@ -21,10 +21,11 @@ from rich.console import Console  # noqa: E402
 
 from acestep.errors import AceStepError, RequestError  # noqa: E402
 from smoke.checkout import Checkout  # noqa: E402
-from smoke.request import AUTO, BACKENDS, DTYPES, Request  # noqa: E402
+from smoke.request import ALL_TRACKS, AUTO, BACKENDS, DTYPES, Request, spread  # noqa: E402
 from smoke.session import run_smoke  # noqa: E402
 
 USAGE, CANNOT = 2, 3
+TRACK, SEED = "vocals", 42
 
 
 def whole(text: str) -> int:
@@ -47,11 +48,23 @@ def smoke(
     context: Annotated[
         Path, typer.Option(help="The audio that the stem is to fit.", show_default="scripts/smoke.wav")
     ] = ROOT / "scripts/smoke.wav",
-    track: Annotated[str, typer.Option(help="One of the 12 LEGO tracks.")] = "vocals",
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"One of the 12 LEGO tracks, several if given again, or {ALL_TRACKS}.", show_default=TRACK
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(parser=whole, help="Decoder evaluations to run, 1 to 1000.")] = 50,
     guidance_scale: Annotated[float, typer.Option(parser=number, help="Above 1 runs APG, 1 is off.")] = 1.0,
     shift: Annotated[float, typer.Option(parser=number, help="Of the timestep schedule, 1 is none.")] = 1.0,
-    seed: Annotated[int, typer.Option(parser=whole, help="The noise; the same seed, the same stem.")] = 42,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            parser=whole,
+            help="The noise; the same seed, the same stem. Given again, each track once for each.",
+            show_default=str(SEED),
+        ),
+    ] = None,
     caption: Annotated[str, typer.Option(help="What the stem is to sound like.")] = "",
     lyrics: Annotated[str, typer.Option(help="Words for a vocal stem.")] = "",
     bpm: Annotated[int | None, typer.Option(parser=whole, help="Beats a minute, 30 to 300.")] = None,
@@ -94,15 +107,15 @@ def smoke(
     ] = False,
     out: Annotated[Path, typer.Option(help="The folder for stem, mix and report.")] = Path("out/lego_smoke"),
 ) -> int:
-    """Generates one LEGO stem and shows that the asked-for number of steps was run, as PyTorch runs it."""
+    """Generates LEGO stems and shows that the asked-for number of steps was run, as PyTorch runs it."""
     request = Request(
         context=context,
         checkpoint=checkpoint,
-        track=track,
+        track=TRACK,
         steps=steps,
         guidance_scale=guidance_scale,
         shift=shift,
-        seed=seed,
+        seed=SEED,
         backend=backend,
         device=device,
         caption=caption,
@@ -120,7 +133,8 @@ def smoke(
             "--before runs this fork without the patches, --acestep-root a checkout in its place: give one"
         )
     checkout = Checkout.asked(acestep_root, python, worker_thread)
-    return run_smoke(FORK, request, out, Console(), before, checkout)
+    requests = spread(request, track or [TRACK], seed or [SEED])
+    return run_smoke(FORK, requests, out, Console(), before, checkout)
 
 
 def main() -> int:

@@ -149,6 +149,8 @@ class AceStepHandler:
         steps = HABITS.get("always") or params.inference_steps
         schedule = [1.0 - i / steps for i in range(steps)]
         noise = mx.random.normal((1, 6, 2), key=mx.random.key(config.seeds[0]))
+        if HABITS.get("short_for") and HABITS["short_for"] in params.instruction:
+            schedule = schedule[:-1]
         states, context = mx.ones((1, 4, 3)), mx.arange(24).reshape(1, 6, 4)
         time_costs = {"dit_diffusion_per_step_time_cost": 0.25, "dit_sampler_mode": "euler"}
         inputs = (noise, states, context, schedule)
@@ -179,6 +181,14 @@ class AceStepHandler:
         stem = {"tensor": sound, "sample_rate": 48000, "path": ""}
         outputs = {"pred_latents": latents, "target_latents": mx.zeros((1, 6, 2)), "time_costs": time_costs}
         return {"audios": [stem], "extra_outputs": outputs}
+
+if HABITS.get("precise"):
+    class PreciseHandler(AceStepHandler):
+        def initialize_service(self, *args, mlx_precision, **kwargs):
+            self.precision = mlx_precision
+            return super().initialize_service(*args, **kwargs)
+
+    AceStepHandler = PreciseHandler
 """
 
 LOGURU = """

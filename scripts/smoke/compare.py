@@ -41,7 +41,7 @@ def schedule_distance(a: list[float], b: list[float]) -> float:
     return max(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
-def distances_to_pytorch(request: Request, runs: list[Run]) -> list[Distances]:
+def distances_to_pytorch(request: Request, runs: Sequence[Run]) -> list[Distances]:
     """Of each run to a PyTorch run at the asked-for step count, from its own noise, context and encoder states.
 
     Runs that had the very same inputs share one PyTorch run.

@@ -1,11 +1,12 @@
-"""One run of one source tree through its public API, in a process of its own.
+"""Runs of one source tree through its public API, in a process of its own, the model loaded once.
 
 usage: python drive.py ROOT ORDER FOLDER
 
 ROOT holds the `acestep` package to run, this project's fork or somebody's checkout; ORDER is JSON that `smoke.run`
-makes. FOLDER receives tensors.npz and run.json (written last: where it is missing, the run died). Decoder
-evaluations are counted at the decoders: neither the progress bar nor anything that the run says of itself is
-believed. The interpreter may be another than the project's: nothing is needed of it but what the tree needs.
+makes. FOLDER receives tensors0.npz, tensors1.npz, ... and run.json (written last: where it is missing, the run
+died). Decoder evaluations are counted at the decoders: neither the progress bar nor anything that the run says of
+itself is believed. The interpreter may be another than the project's: nothing is needed of it but what the tree
+needs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # for `smoke`; main()
 from smoke import tree, watch  # noqa: E402
 
 NEEDED = ("task_type", "instruction", "src_audio", "inference_steps", "guidance_scale", "shift")
+BATCH_SIZE = 1  # a run a stem: each is counted and compared for itself
 CONFIG = ("batch_size", "use_random_seed", "seeds")
 OFF = {"dcw_enabled": False}  # upstream's wavelet correction, which the reference does not have
 PACKAGES = ("torch", "mlx", "transformers", "diffusers", "numpy")
@@ -55,7 +57,26 @@ def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     if getattr(handler, "use_mlx_vae", False):
         notes.append("the checkout's VAE ran in MLX")
 
-    watched = watch.Watched(handler, order["config"]["batch_size"], on_mlx)
+    watched = watch.Watched(handler, BATCH_SIZE, on_mlx)
+    runs = []
+    for number, wanted in enumerate(order["runs"]):
+        watched.start_over()
+        runs.append(generate(handler, inference, watched, order | wanted, folder / f"tensors{number}.npz"))
+    shared = {
+        "mlx_active": "MLX DiT: Active" in message,
+        "mlx_warning": next((line for line in reversed(warned) if "mlx" in line.lower()), None),
+        "device": mlx_device() if on_mlx else str(handler.device),
+        "dtype": getattr(handler, "precision", "float32"),
+        "load_seconds": load_seconds,
+        "versions": versions(),
+    }
+    return {"error": None, "runs": [{**shared, **run, "notes": notes + run["notes"]} for run in runs]}
+
+
+def generate(
+    handler: Any, inference: Any, watched: watch.Watched, order: dict[str, Any], file: Path
+) -> dict[str, Any]:
+    """One stem on the loaded handler, its tensors written to `file`; returns what was seen of it alone."""
     instruction = handler.generate_instruction("lego", track_name=order["track"])
     wanted = {"instruction": instruction, **order["params"], **OFF}
     params, left_out = tree.known_fields(inference.GenerationParams, wanted, NEEDED)
@@ -67,22 +88,15 @@ def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     (stem,) = result.audios
     tensors = watched.tensors(result.extra_outputs, handler.model.null_condition_emb)
-    save_arrays(folder / "tensors.npz", tensors | {"stem": watch.as_array(stem["tensor"])})
+    save_arrays(file, tensors | {"stem": watch.as_array(stem["tensor"])})
     time_costs = result.extra_outputs["time_costs"]
     return {
-        "error": None,
-        "timesteps": (watched.mlx if on_mlx else watched.torch).timesteps,
+        "timesteps": (watched.mlx if order["backend"] == "mlx" else watched.torch).timesteps,
         "torch_evaluations": len(watched.torch.timesteps),
-        "mlx_active": "MLX DiT: Active" in message,
         "mlx_failure": next(iter(watched.failures), None),
-        "mlx_warning": next((line for line in reversed(warned) if "mlx" in line.lower()), None),
-        "device": mlx_device() if on_mlx else str(handler.device),
-        "dtype": getattr(handler, "precision", "float32"),
-        "load_seconds": load_seconds,
         "time_costs": {key: value for key, value in time_costs.items() if isinstance(value, (int, float))},
         "stem": {"sample_rate": stem["sample_rate"], **watched.levels(stem)},
-        "notes": notes + left_out,
-        "versions": versions(),
+        "notes": left_out,
     }
 
 

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,24 @@ def write_html(report: Mapping[str, Any], context: np.ndarray, folder: Path) -> 
 
     report: what `report_json` returns; context: [samples, 2] at 48 kHz.
     """
-    run = report["runs"][-1]
+    runs, several = report["runs"], len(report["stems"]) > 1
+    others = runs[: len(runs) - len(report["stems"])]
+    run = next(
+        seen
+        for seen, stem in zip(runs[len(others) :], report["stems"], strict=True)
+        if stem["label"] == report["shown"]
+    )
+    drawn = [*others, run]  # stems that keep the schedule would lie on one another
     page = environment().get_template(TEMPLATE).render(
         report=report,
         judged=run,
-        failing=[check["name"] for check in report["checks"] if not check["holds"]],
+        others=others,
+        drawn=drawn,
+        several=several,
+        failing=failing(report),
+        checked=sum(len(stem["checks"]) for stem in report["stems"]),
         most_steps=max([report["asked"], *(seen["evaluated"] for seen in report["runs"])]),
-        schedules=schedules(report),
+        schedules=schedules(drawn, report["pytorch_timesteps"]),
         sounds=sounds_of(context, folder),
         colour_bar=colour_bar(),
         range_db=RANGE_DB,
@@ -46,10 +57,21 @@ def write_html(report: Mapping[str, Any], context: np.ndarray, folder: Path) -> 
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def schedules(report: Mapping[str, Any]) -> dict[str, Markup]:
+def failing(report: Mapping[str, Any]) -> list[str]:
+    """The checks that do not hold, of several stems with the stem."""
+    stems = report["stems"]
+    return [
+        check["name"] if len(stems) == 1 else f"{stem['label']} {check['name']}"
+        for stem in stems
+        for check in stem["checks"]
+        if not check["holds"]
+    ]
+
+
+def schedules(runs: Sequence[Mapping[str, Any]], pytorch: Sequence[float]) -> dict[str, Markup]:
     """The schedule once for a desk and once for a phone, where the same picture would be too small to read."""
     return {
-        name: Markup(schedule_svg(report["runs"], report["pytorch_timesteps"], width, height))
+        name: Markup(schedule_svg(runs, pytorch, width, height))
         for name, (width, height) in SCHEDULES.items()
     }
 

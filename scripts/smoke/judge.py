@@ -36,8 +36,8 @@ def compared(what: str, distance: float, measure: str, bound: float) -> str:
     return f"{what} differ from PyTorch's by {distance:.1e}{measure}, at most {bound:.0e} is right"
 
 
-def judge(run: Run, distances: Distances) -> list[Check]:
-    """Every check, in the order in which they are worth reading."""
+def judge(run: Run, distances: Distances, samples: int) -> list[Check]:
+    """Every check, in the order in which they are worth reading; `samples`: the context's at 48 kHz."""
     stem, bound = run.stem, latents_bound(run)
     dtype = "" if run.dtype == "float32" else f", computed in {run.dtype},"
     return [
@@ -58,6 +58,11 @@ def judge(run: Run, distances: Distances) -> list[Check]:
             "latents",
             distances.latents <= bound,
             compared(f"the final latents{dtype}", distances.latents, " (relative L2)", bound),
+        ),
+        Check(
+            "length",
+            stem["samples"] == samples,
+            f"the stem has {stem['samples']} samples, the context {samples} at 48 kHz",
         ),
         Check(
             "sound",

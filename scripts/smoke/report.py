@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +16,56 @@ from rich.table import Table
 from acestep.constants import SAMPLE_RATE
 from smoke import words
 from smoke.compare import Distances
-from smoke.judge import SCHEDULE_BOUND, Check, latents_bound
+from smoke.judge import SCHEDULE_BOUND, latents_bound
 from smoke.machine import machine
 from smoke.request import Request
 from smoke.run import Run
+from smoke.stem import Row, Stem, by_mix, farthest
 
 MIX_PEAK = 10 ** (-1 / 20)  # -1 dBFS
-Row = tuple[str, Run, Distances]  # the tree's name, its run, how far that is from PyTorch
 
 
-def mix_over_context(context: np.ndarray, stem: np.ndarray) -> tuple[np.ndarray, float]:
-    """Context plus stem, each [samples, 2], and the gain that keeps the sum at -1 dBFS or below.
+def mix_over_context(context: np.ndarray, *stems: np.ndarray) -> tuple[np.ndarray, float]:
+    """Context plus stems, each [samples, 2], and the gain that keeps the sum at -1 dBFS or below.
 
     A stem of another length than the context's is kept whole: silence is added to the shorter one.
     """
-    together = np.zeros((max(len(context), len(stem)), 2), dtype=np.float32)
-    together[: len(context)] += context
-    together[: len(stem)] += stem
+    together = np.zeros((max(map(len, (context, *stems))), 2), dtype=np.float32)
+    for part in (context, *stems):
+        together[: len(part)] += part
     gain = min(1.0, MIX_PEAK / max(float(np.abs(together).max()), 1e-12))
     return together * gain, gain
 
 
-def write_audio(run: Run, context: np.ndarray, folder: Path) -> float:
-    """stem.wav and mix.wav, 48 kHz stereo, 24 bit; returns the gain of the mix.
+def write_audio(stems: Sequence[Stem], context: np.ndarray, folder: Path) -> dict[str, float]:
+    """Each stem and each mix, 48 kHz stereo, 24 bit; returns the gain of the mixes by their files.
 
     Samples that are not numbers have no place in 24 bit: they become silence. The run's levels tell of them.
     """
-    stem, _ = soundfile.read(run.stem["path"], dtype="float32", always_2d=True)
-    stem = np.nan_to_num(stem, nan=0.0, posinf=0.0, neginf=0.0)
-    mix, gain = mix_over_context(context, stem)
-    soundfile.write(folder / "stem.wav", stem, SAMPLE_RATE, subtype="PCM_24")
-    soundfile.write(folder / "mix.wav", mix, SAMPLE_RATE, subtype="PCM_24")
-    return gain
+    gains = {}
+    for file, heard in by_mix(stems).items():
+        sounds = []
+        for stem in heard:
+            sound, _ = soundfile.read(stem.run.stem["path"], dtype="float32", always_2d=True)
+            sounds.append(np.nan_to_num(sound, nan=0.0, posinf=0.0, neginf=0.0))
+            soundfile.write(folder / stem.file, sounds[-1], SAMPLE_RATE, subtype="PCM_24")
+        mix, gains[file] = mix_over_context(context, *sounds)
+        soundfile.write(folder / file, mix, SAMPLE_RATE, subtype="PCM_24")
+    return gains
 
 
 def report_json(
-    request: Request, rows: Sequence[Row], checks: list[Check], mix_gain: float
+    request: Request, others: Sequence[Row], stems: Sequence[Stem], mix_gains: Mapping[str, float]
 ) -> dict[str, Any]:
-    """All that was asked, seen and judged; a row for every tree that was run, the judged one last."""
-    _, run, distances = rows[-1]
+    """All that was asked, seen and judged; `others`: runs that are shown and not judged.
+
+    The figures at the top are those of the one stem or, of several, of the one that is farthest from PyTorch.
+    """
+    shown = farthest(stems)
+    _, run, distances = shown.row
+    rows = [*others, *(stem.row for stem in stems)]
     return {
-        "ok": all(check.holds for check in checks),
+        "ok": all(stem.good for stem in stems),
         "asked": run.asked,
         "evaluated": run.evaluated,
         "evaluated_by_tree": {name: seen.evaluated for name, seen, _ in rows},
@@ -70,15 +80,41 @@ def report_json(
         "seconds_a_step": run.seconds_a_step,
         "time_costs": dict(run.time_costs),
         "stem": {key: value for key, value in run.stem.items() if key != "path"},
-        "mix_gain": mix_gain,
-        "checks": [
-            {"name": check.name, "holds": check.holds, "sentence": check.sentence} for check in checks
-        ],
+        "mix_gain": next(iter(mix_gains.values())),
+        "checks": [asdict(check) for check in shown.checks],
         "runs": [seen_json(*row) for row in rows],
-        "request": request.to_json(),
+        "request": request.to_json() | asked_for(stems),
         "device": run.device,
         "dtype": run.dtype,
         "machine": machine(sys.argv),
+        "shown": shown.label,
+        "mix_gains": dict(mix_gains),
+        "stems": [stem_json(stem) for stem in stems],
+    }
+
+
+def asked_for(stems: Sequence[Stem]) -> dict[str, Any]:
+    """The tracks and seeds, of several stems as lists."""
+    tracks = list(dict.fromkeys(stem.request.track for stem in stems))
+    seeds = list(dict.fromkeys(stem.request.seed for stem in stems))
+    return {
+        name: values[0] if len(values) == 1 else values
+        for name, values in (("track", tracks), ("seed", seeds))
+    }
+
+
+def stem_json(stem: Stem) -> dict[str, Any]:
+    """One of the stems, all of it."""
+    return {
+        "label": stem.label,
+        "file": stem.file,
+        "track": stem.request.track,
+        "seed": stem.request.seed,
+        "ok": stem.good,
+        "checks": [asdict(check) for check in stem.checks],
+        "time_costs": dict(stem.run.time_costs),
+        **{key: value for key, value in stem.run.stem.items() if key != "path"},
+        **seen_json(*stem.row),
     }
 
 

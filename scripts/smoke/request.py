@@ -1,9 +1,11 @@
 """What is asked of a run, checked before anything heavy is imported."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from acestep.constants import TRACK_NAMES
 from acestep.core.generation.handler.generate_music_request import check_request, resolve_seeds
 from acestep.core.generation.handler.task_utils import check_track
 from acestep.errors import RequestError
@@ -12,6 +14,7 @@ from acestep.inference import GenerationConfig, GenerationParams
 BACKENDS = ("mlx", "torch")
 DTYPES = ("float32", "bfloat16", "float16")
 AUTO = "auto"
+ALL_TRACKS = "all"
 
 
 @dataclass(frozen=True)
@@ -85,3 +88,13 @@ class Request:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+
+def spread(request: Request, tracks: Sequence[str], seeds: Sequence[int]) -> list[Request]:
+    """The request once for each track and, for each track, each seed; RequestError for one that is asked for twice."""
+    named = [name for track in tracks for name in (TRACK_NAMES if track == ALL_TRACKS else (track,))]
+    for option, values in (("track", named), ("seed", list(seeds))):
+        twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+        if twice is not None:
+            raise RequestError(f"--{option} {twice} is asked for twice; each gives a stem: give it once")
+    return [replace(request, track=track, seed=seed) for track in named for seed in seeds]

@@ -1,134 +1,131 @@
 """The smoke run from request to report."""
 
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from acestep.core.generation.handler.io_audio import IoAudioMixin
-from acestep.errors import BackendError, RequestError
+from acestep.errors import BackendError
 from smoke.before import reverted_copy
 from smoke.checkout import Checkout, prepare, with_context_note
+from smoke.output import publish, workspace
+from smoke.process import run_all
 from smoke.request import Request
-from smoke.run import Run, Tree, finish, start
+from smoke.run import Tree
 
+if TYPE_CHECKING:
+    from smoke.stem import Stem
 
-@contextmanager
-def workspace(out: Path) -> Iterator[Path]:
-    """A scratch folder beside `out`; gone afterwards, and with it whatever was half-written."""
-    made = [folder for folder in out.parents if not folder.exists()]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.exists() and not out.is_dir():
-            raise NotADirectoryError(f"{out} is a file")
-        folder = Path(tempfile.mkdtemp(prefix=".lego_smoke-", dir=out if out.is_dir() else out.parent))
-    except OSError as error:
-        raise RequestError(
-            f"--out {out} cannot be written ({error.strerror or error}); give a folder that can"
-        ) from None
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        for parent in made:
-            with suppress(OSError):  # not empty: the run was good and `out` is in it
-                parent.rmdir()
+AFTER, BEFORE = "after: this fork", "before: patches reverted"
 
 
 def run_smoke(
-    fork: Path, request: Request, out: Path, console: Console, before: bool, checkout: Checkout | None = None
+    fork: Path,
+    requests: Sequence[Request],
+    out: Path,
+    console: Console,
+    before: bool,
+    checkout: Checkout | None = None,
 ) -> int:
     """Runs, compares, judges, prints and writes; returns the exit status, 0 or 1. AceStepError where it cannot.
 
-    before: the same request is also run on a copy of the fork without the three patches, for the eye alone;
-    checkout: is run and judged in the fork's place.
+    requests: a stem each, different in track and seed alone; before: the first of them is also run on a copy of the
+    fork without the three patches, for the eye alone; checkout: is run and judged in the fork's place.
     """
-    request.check()
+    asked = requests[0]
+    for request in requests:
+        request.check()
     if checkout is not None:
-        checkout.check(request)
-    weights = request.checkpoint.name if request.checkpoint else "tiny random weights (noise, not music)"
-    console.print(
-        f"{request.track} for {request.context.name}, {request.steps} steps, guidance {request.guidance_scale:g}, "
-        f"shift {request.shift:g}, {request.backend}, {weights}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        checkout.check(asked)
+    say(console, introduction(requests))
     with workspace(out) as scratch:
-        asked, audio = request, IoAudioMixin().process_target_audio(request.context)
-        checkpoint = request.checkpoint or write_tiny(scratch / "tiny")
-        request = replace(request, checkpoint=checkpoint)
-        if checkout is not None:
-            console.print(checkout.introduction(), highlight=False, soft_wrap=True)
-            trees = {checkout.name: prepare(checkout, checkpoint, scratch / "checkout")}
-        else:
-            trees = {"after: this fork": Tree(fork, checkpoint)}
+        audio = IoAudioMixin().process_target_audio(asked.context)
+        checkpoint = asked.checkpoint or write_tiny(scratch / "tiny")
+        requests = [replace(request, checkpoint=checkpoint) for request in requests]
+        trees: dict[str, tuple[Tree, Sequence[Request]]] = {}
         if before:
             reverted = reverted_copy(fork, scratch / "reverted")
-            trees = {"before: patches reverted": Tree(reverted, checkpoint)} | trees
-        runs = run_all(trees, request, scratch, together=asked.checkpoint is None)
+            trees[BEFORE] = Tree(reverted, checkpoint), requests[:1]
+        if checkout is None:
+            judged = AFTER
+            trees[judged] = Tree(fork, checkpoint), requests
+        else:
+            say(console, checkout.introduction())
+            judged = checkout.name
+            trees[judged] = prepare(checkout, checkpoint, scratch / "checkout"), requests
+        runs = run_all(trees, scratch, together=asked.checkpoint is None)
         if checkout is not None:
-            runs = {name: with_context_note(run, checkpoint) for name, run in runs.items()}
+            runs[judged] = [with_context_note(run, checkpoint) for run in runs[judged]]
 
         from smoke.compare import distances_to_pytorch  # imports for seconds; by now it is sure to be needed
         from smoke.html_report import write_html
-        from smoke.judge import judge
         from smoke.report import print_table, report_json, write_audio, write_json
+        from smoke.stem import stems_of
 
-        distances = distances_to_pytorch(request, list(runs.values()))
-        rows = list(zip(runs, runs.values(), distances, strict=True))
-        _, run, distance = rows[-1]
-        checks = judge(run, distance)
+        seen = [(name, run) for name, some in runs.items() for run in some]
+        distances = distances_to_pytorch(requests[0], [run for _, run in seen])
+        rows = [(name, run, distance) for (name, run), distance in zip(seen, distances, strict=True)]
+        others = [row for row in rows if row[0] != judged]
+        stems = stems_of(requests, rows[len(others) :], samples=audio.shape[-1])
         results = scratch / "results"
         results.mkdir()
-        mix_gain = write_audio(run, audio.T.numpy(), results)
-        report = report_json(asked, rows, checks, mix_gain)
+        mix_gains = write_audio(stems, audio.T.numpy(), results)
+        report = report_json(asked, others, stems, mix_gains)
         write_json(report, results / "report.json")
         write_html(report, audio.T.numpy(), results)
-        out.mkdir(exist_ok=True)
-        for path in results.iterdir():
-            path.replace(out / path.name)
+        publish(results, out)
 
-    print_table(console, rows)
-    for check in checks:
-        if not check.holds:
-            console.print(f"[bold red]{check.name}[/]: {check.sentence}", highlight=False, soft_wrap=True)
-    for note in run.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
-    good = all(check.holds for check in checks)
-    verdict = "[green]all holds[/]" if good else "[red]not all holds[/]"
-    console.print(
-        f"{verdict}; in {out}: stem.wav, mix.wav (stem over context, gain {mix_gain:.2f}), report.json, report.html",
-        highlight=False,
-        soft_wrap=True,
+    print_table(console, [*others, *(stem.row for stem in stems)])
+    say_findings(console, stems)
+    say(console, f"{verdict(stems)}; in {out}: {written(stems, mix_gains)}")
+    return 0 if all(stem.good for stem in stems) else 1
+
+
+def say(console: Console, sentence: str) -> None:
+    """One line, however narrow the terminal is."""
+    console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def introduction(requests: Sequence[Request]) -> str:
+    """What is about to be run."""
+    first = requests[0]
+    tracks = list(dict.fromkeys(request.track for request in requests))
+    seeds = len(requests) // len(tracks)
+    weights = first.checkpoint.name if first.checkpoint else "tiny random weights (noise, not music)"
+    return (
+        f"{', '.join(tracks)} for {first.context.name}, {f'{seeds} seeds, ' if seeds > 1 else ''}{first.steps} steps, "
+        f"guidance {first.guidance_scale:g}, shift {first.shift:g}, {first.backend}, {weights}"
     )
-    return 0 if good else 1
 
 
-def run_all(trees: Mapping[str, Tree], request: Request, scratch: Path, together: bool) -> dict[str, Run]:
-    """One run of each tree; what the last one shows on its way goes to the terminal.
+def say_findings(console: Console, stems: "Sequence[Stem]") -> None:
+    """What does not hold, of each stem, and what else is to be known."""
+    for stem in stems:
+        of = f"{stem.label}: " if len(stems) > 1 else ""
+        for check in stem.checks:
+            if not check.holds:
+                say(console, f"[bold red]{of}{check.name}[/]: {check.sentence}")
+    for note in dict.fromkeys(note for stem in stems for note in stem.run.notes):
+        say(console, f"note: {note}")
 
-    together: side by side, which halves the wait for imports and doubles the memory: for tiny weights.
-    """
-    folders = {name: scratch / f"run{i}" for i, name in enumerate(trees)}
-    processes: dict[str, subprocess.Popen[bytes]] = {}
-    runs = {}
-    try:
-        for name, tree in trees.items():
-            folders[name].mkdir()
-            processes[name] = start(tree, request, folders[name], quiet=tree != list(trees.values())[-1])
-            if not together:
-                runs[name] = finish(processes[name], request, folders[name])
-        for name in trees.keys() - runs.keys():
-            runs[name] = finish(processes[name], request, folders[name])
-    finally:
-        for process in processes.values():
-            process.kill()
-    return {name: runs[name] for name in trees}
+
+def verdict(stems: "Sequence[Stem]") -> str:
+    """Good or bad, and of several how many are bad."""
+    bad = sum(not stem.good for stem in stems)
+    if not bad:
+        return "[green]all holds[/]"
+    return "[red]not all holds[/]" + (f" for {bad} of {len(stems)} stems" if len(stems) > 1 else "")
+
+
+def written(stems: "Sequence[Stem]", mix_gains: Mapping[str, float]) -> str:
+    """The files of a session."""
+    over = "stem over context" if len(stems) == len(mix_gains) else "stems over context"
+    files = [stems[0].file] if len(stems) == 1 else [f"{len(stems)} stems (stem-*.wav)"]
+    files += [f"{file} ({over}, gain {gain:.2f})" for file, gain in mix_gains.items()]
+    return ", ".join([*files, "report.json", "report.html"])
 
 
 def write_tiny(folder: Path) -> Path:

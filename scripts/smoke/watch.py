@@ -154,6 +154,13 @@ class Watched:
         watch_failure(handler, self.failures)
         watch_decoded(handler, self._waves)
 
+    def start_over(self) -> None:
+        """Forgets the run that was, for the next one on the same handler."""
+        for calls in (self.mlx, self.torch):
+            calls.timesteps, calls.first = [], {}
+        self.failures.clear()
+        self._waves.clear()
+
     def tensors(self, outputs: Mapping[str, Any], null_condition_emb: Any) -> dict[str, np.ndarray]:
         """What the run started from and ended in, of the decoder that ran to the end; KeyError for what it hid."""
         first = (self.torch if self.torch.timesteps else self.mlx).first

@@ -6,6 +6,7 @@ import json
 import platform
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -19,13 +20,13 @@ from PIL import Image
 from smoke import words
 from smoke.compare import Distances
 from smoke.html_report import write_html
-from smoke.judge import judge
 from smoke.machine import versions as versions_here
 from smoke.pictures import COLUMNS, ROWS, height_of, power_picture
 from smoke.report import report_json, write_audio, write_json
 from smoke.request import Request
 from smoke.run import Run
 from smoke.sounds import time_labels
+from smoke.stem import stems_of
 
 RATE = 48_000
 VOID = {"meta", "link", "img", "br", "hr", "input", "source"}
@@ -92,11 +93,16 @@ def make_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleN
         context_name: str = "song.wav",
         notes: tuple[str, ...] = (),
         versions: dict[str, str] | None = None,
+        tracks: tuple[str, ...] = ("vocals",),
+        seeds: tuple[int, ...] = (42,),
+        worse: int | None = None,
     ) -> SimpleNamespace:
         folder = tmp_path_factory.mktemp("page")
         given = folder / "from_the_run"
         given.mkdir()
-        soundfile.write(given / "stem.wav", tone(3000) if stem is None else stem, RATE, subtype="FLOAT")
+        sound = tone(3000) if stem is None else stem
+        samples = len(sound)
+        soundfile.write(given / "stem.wav", sound, RATE, subtype="FLOAT")
         request = Request(
             Path("/music") / context_name, None, "vocals", len(pytorch), 1.0, 1.0, 42, "mlx", "auto"
         )
@@ -109,18 +115,20 @@ def make_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleN
             }
             run = Run(
                 asked=len(pytorch), timesteps=ran, device="gpu", seconds_a_step=0.25, time_costs=costs,
-                stem={"path": str(given / "stem.wav"), **levels}, tensors={}, notes=notes, versions=versions or here,
+                stem={"path": str(given / "stem.wav"), "samples": samples, **levels}, tensors={}, notes=notes,
+                versions=versions or here,
             )  # fmt: skip
             apart = [abs(a - b) for a, b in zip(ran, pytorch, strict=False)]
             schedule = max(apart) if len(ran) == len(pytorch) else float("inf")
             return name, run, Distances(schedule=schedule, latents=latents, pytorch_timesteps=pytorch)
 
-        rows = [row("after: this fork", timesteps, latents)]
-        if before:
-            rows.insert(0, row("before: patches reverted", EIGHT, 0.28))
-        _, run, distances = rows[-1]
-        gain = write_audio(run, tone(), folder)
-        report = report_json(request, rows, judge(run, distances), gain)
+        others = [row("before: patches reverted", EIGHT, 0.28)] if before else []
+        requests = [replace(request, track=track, seed=seed) for track in tracks for seed in seeds]
+        rows = [row("after: this fork", timesteps, latents) for _ in requests]
+        if worse is not None:
+            rows[worse] = row("after: this fork", EIGHT, 0.28)
+        stems = stems_of(requests, rows, samples=len(tone()))
+        report = report_json(request, others, stems, write_audio(stems, tone(), folder))
         write_json(report, folder / "report.json")
         write_html(report, tone(), folder)
         return SimpleNamespace(
@@ -333,6 +341,57 @@ def test_what_another_interpreter_ran_with_is_shown(make_page):
     text = make_page(notes=(note,), versions={"python": "3.11.0", "transformers": "4.57.1"}).page.text
     assert f"Also to be known {note}" in text
     assert "Versions of the run python 3.11.0 transformers 4.57.1 Versions of PyTorch's side python" in text
+
+
+@pytest.fixture(scope="module")
+def several(make_page: Callable[..., SimpleNamespace]) -> SimpleNamespace:
+    """Two tracks and two seeds, the third of the four stems cut short."""
+    return make_page(before=True, tracks=("drums", "bass"), seeds=(1, 2), worse=2)
+
+
+def test_several_stems_each_have_their_file_and_each_seed_its_mix(several):
+    files = sorted(path.name for path in several.folder.glob("*.wav"))
+    stems = ["stem-bass-1.wav", "stem-bass-2.wav", "stem-drums-1.wav", "stem-drums-2.wav"]
+    assert files == ["mix-1.wav", "mix-2.wav", *stems]
+    assert [stem["file"] for stem in several.report["stems"]] == stems[2:] + stems[:2]
+    mix, _ = soundfile.read(several.folder / "mix-1.wav")
+    both = tone() + 2 * tone(3000)
+    gain = several.report["mix_gains"]["mix-1.wav"]
+    assert gain == pytest.approx(10 ** (-1 / 20) / np.abs(both).max())
+    assert np.abs(mix - gain * both).max() < 1e-6
+
+
+def test_the_stem_that_fails_is_named_and_its_figures_are_shown(several):
+    assert not several.report["ok"]
+    assert [stem["ok"] for stem in several.report["stems"]] == [True, True, False, True]
+    assert (several.report["shown"], several.report["evaluated"]) == ("bass 1", 8)
+    text = several.page.text
+    assert "50 steps asked, 8 evaluated ✗ 3 of 28 checks do not hold: bass 1 steps, bass 1 schedule" in text
+    assert "drums 1, drums 2, bass 1, bass 2 for song.wav" in text
+    assert "Single figures are those of bass 1, the farthest from PyTorch." in text
+
+
+def test_several_stems_are_each_shown(several):
+    text = several.page.text
+    assert (
+        "before: patches reverted 8 of 50 drums 1 50 of 50 drums 2 50 of 50 bass 1 8 of 50 bass 2 50 of 50"
+        in text
+    )
+    assert len(several.page.all("audio")) == 1 + 4 + 2
+    for stem in several.report["stems"]:
+        assert f"{stem['file']} 0.5 s, {stem['label']}" in text
+        assert f"{stem['label']} before any gain peak" in text
+    assert [("open" in attributes) for attributes in several.page.all("details")] == [
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert text.count("stems over context at a gain of") == 2
+    assert "track drums, bass" in text
+    assert "seed 1, 2" in text
+    assert {len(places) for places in dots(several.page, "--judged")} == {8}, "the failing stem is drawn"
 
 
 def test_report_json_is_json_whatever_its_numbers(tmp_path):

@@ -70,7 +70,7 @@ def test_report_stem_and_mix_are_written(first_run):
     assert report["schedule_distance"] <= 1e-6
     assert report["latents_distance"] <= 2e-6
     assert {check["name"] for check in report["checks"] if check["holds"]} == {
-        "backend", "steps", "schedule", "latents", "sound", "clipping",
+        "backend", "steps", "schedule", "latents", "length", "sound", "clipping",
     }  # fmt: skip
 
 
@@ -87,26 +87,54 @@ def test_the_stem_is_as_long_as_the_context_and_the_mix_is_their_sum(first_run):
     assert np.abs(mix).max() <= 10 ** (-1 / 20) + 1e-6
 
 
-def test_torch_is_counted_too_and_takes_words_and_a_range(tmp_path):
-    words = [
-        "--caption",
-        "dry kit",
-        "--lyrics",
-        "la",
-        "--bpm",
-        "160",
-        "--key",
-        "A minor",
-        "--start",
-        "1",
-        "--end",
-        "4",
-    ]
-    run = smoke("--steps", "3", "--backend", "torch", "--track", "drums", *words, folder=tmp_path)
+WORDS = [
+    "--caption",
+    "dry kit",
+    "--lyrics",
+    "la",
+    "--bpm",
+    "160",
+    "--key",
+    "A minor",
+    "--start",
+    "1",
+    "--end",
+    "4",
+]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple["subprocess.CompletedProcess[str]", Path]:
+    """Two tracks in one call, on PyTorch, with words and a range."""
+    folder = tmp_path_factory.mktemp("several")
+    tracks = ["--track", "drums", "--track", "bass", "--backend", "torch"]
+    return smoke("--steps", "3", *tracks, *WORDS, folder=folder), folder / "out" / "lego_smoke"
+
+
+def test_torch_is_counted_too_and_takes_words_and_a_range(several):
+    run, out = several
     assert run.returncode == 0, run.stderr
-    report = json.loads((tmp_path / "out" / "lego_smoke" / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text())
     assert (report["evaluated"], report["device"]) == (3, "cpu")
     assert report["latents_distance"] == 0.0
+
+
+def test_several_tracks_have_a_row_and_a_stem_each_and_one_mix(several):
+    run, out = several
+    rows = [line.split()[:3] for line in run.stdout.splitlines() if line.startswith(("drums ", "bass "))]
+    assert rows == [["drums", "3", "3"], ["bass", "3", "3"]]
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["mix.wav", "report.html", "report.json", "stem-bass.wav", "stem-drums.wav"]
+    context, drums, bass, mix = (
+        soundfile.read(path)[0]
+        for path in (
+            REPOSITORY / "scripts" / "smoke.wav", out / "stem-drums.wav", out / "stem-bass.wav", out / "mix.wav",
+        )
+    )  # fmt: skip
+    gain = json.loads((out / "report.json").read_text())["mix_gain"]
+    assert np.abs(mix - gain * (context + drums + bass)).max() < 1e-6
+    assert np.abs(drums - bass).max() > 0.01, "the track reaches the instruction"
+    assert f"2 stems (stem-*.wav), mix.wav (stems over context, gain {gain:.2f})" in run.stdout
 
 
 def text_wav(folder: Path) -> Path:
@@ -133,6 +161,13 @@ REFUSED = {
         "lego_smoke: track is 'vocal', expected one of backing_vocals, bass, brass, drums, fx, guitar, keyboard, "
         "percussion, strings, synth, vocals, woodwinds; the nearest is 'vocals'",
     ),
+    "track twice": (
+        ["--track", "all", "--track", "drums"], 2,
+        "lego_smoke: --track drums is asked for twice; each gives a stem: give it once",
+    ),
+    "seed twice": (
+        ["--seed", "1", "--seed", "1"], 2, "lego_smoke: --seed 1 is asked for twice; each gives a stem: give it once",
+    ),
     "guidance nan": (
         ["--guidance-scale", "nan"], 2, "lego_smoke: guidance_scale is nan, expected a number of at least 0",
     ),
@@ -154,6 +189,9 @@ REFUSED = {
     "no such backend": (["--backend", "cuda"], 2, "lego_smoke: backend is 'cuda', expected mlx or torch"),
     "no such dtype": (
         ["--dtype", "int8"], 2, "lego_smoke: dtype is 'int8', expected float32, bfloat16 or float16",
+    ),
+    "one seed of two": (
+        ["--seed", "1", "--seed", "-1"], 2, "lego_smoke: seed is -1, expected a whole number from 0 to 4294967295",
     ),
     "no such option": (["--step", "3"], 2, None),
     "no such context": (

@@ -14,7 +14,7 @@ from smoke.judge import judge
 from smoke.report import caption, mix_over_context
 from smoke.run import Run
 
-GOOD_STEM = MappingProxyType({"rms": 0.1, "peak": 0.5, "clipped": 0.0})
+GOOD_STEM = MappingProxyType({"rms": 0.1, "peak": 0.5, "clipped": 0.0, "samples": 48000})
 EQUAL = Distances(schedule=0.0, latents=3e-7)
 
 
@@ -24,7 +24,7 @@ def a_run(evaluated: int = 50, **stem: float) -> Run:
 
 
 def failing(run: Run, distances: Distances = EQUAL) -> dict[str, str]:
-    return {check.name: check.sentence for check in judge(run, distances) if not check.holds}
+    return {check.name: check.sentence for check in judge(run, distances, 48000) if not check.holds}
 
 
 def test_a_good_run_passes_every_check():
@@ -43,6 +43,7 @@ def test_a_run_of_eight_steps_is_told_by_its_count():
         ("schedule", a_run(), Distances(schedule=float("inf"), latents=0.0)),
         ("latents", a_run(), Distances(schedule=0.0, latents=2.1e-6)),
         ("latents", a_run(), Distances(schedule=0.0, latents=float("nan"))),
+        ("length", a_run(samples=48001), EQUAL),
         ("sound", a_run(rms=5e-4), EQUAL),
         ("clipping", a_run(clipped=0.01), EQUAL),
     ],
@@ -51,6 +52,7 @@ def test_a_run_of_eight_steps_is_told_by_its_count():
         "schedule of other length",
         "latents off",
         "latents nan",
+        "stem one sample too long",
         "silent stem",
         "clipped stem",
     ],

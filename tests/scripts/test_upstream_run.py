@@ -15,8 +15,9 @@ from stand_in_checkout import write_checkout
 from acestep.errors import BackendError, CheckpointError, RequestError
 from smoke.checkout import Checkout, prepare, with_context_note
 from smoke.judge import judge
-from smoke.request import Request
-from smoke.run import Run, Tree, finish, start
+from smoke.process import finish, start
+from smoke.request import Request, spread
+from smoke.run import Run, Tree
 
 FORK = Path(__file__).resolve().parents[2] / "ACE-Step-1.5"
 
@@ -40,7 +41,8 @@ def drive(tmp_path, monkeypatch):
         folder = tmp_path / "run"
         folder.mkdir()
         tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root, worker_thread=worker_thread)
-        return finish(start(tree, request, folder), request, folder)
+        (ran,) = finish(start(tree, [request], folder), [request], folder)
+        return ran
 
     return run
 
@@ -56,7 +58,9 @@ def failing(run: Run) -> dict[str, str]:
     from smoke.compare import Distances
 
     return {
-        c.name: c.sentence for c in judge(run, Distances(0.0, 0.0)) if not c.holds and c.name != "clipping"
+        check.name: check.sentence
+        for check in judge(run, Distances(0.0, 0.0), run.stem["samples"])
+        if not check.holds and check.name != "clipping"
     }
 
 
@@ -99,6 +103,19 @@ class TestCounted:
         assert samples.tolist() == [[0.25, 0.25], [-1.0, 0.25], [0.25, -0.25], [0.5, 0.0]]
 
 
+def test_several_runs_of_one_process_are_each_counted_for_themselves(tmp_path):
+    requests = spread(a_request(), ["drums", "bass"], [1, 2])
+    root = write_checkout(tmp_path / "tree", short_for="bass", compiles=True)
+    (tmp_path / "run").mkdir()
+    tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root)
+    runs = finish(start(tree, requests, tmp_path / "run"), requests, tmp_path / "run")
+    assert [run.evaluated for run in runs] == [7, 7, 6, 6]
+    noises = [run.tensors["noise"] for run in runs]
+    assert np.array_equal(noises[0], noises[2])
+    assert not np.array_equal(noises[0], noises[1])
+    assert len({run.stem["path"] for run in runs}) == 4
+
+
 class TestAsked:
     def test_the_traps_of_the_public_calls(self, drive, tmp_path):
         drive()
@@ -112,6 +129,10 @@ class TestAsked:
             },
             "config": {"batch_size": 1, "use_random_seed": False, "seeds": [42]},
         }  # fmt: skip
+
+    @pytest.mark.parametrize(("asked", "loaded"), [("auto", "float32"), ("bfloat16", "bfloat16")])
+    def test_a_precision_that_the_tree_knows(self, drive, asked, loaded):
+        assert drive(a_request(dtype=asked), precise=True).dtype == loaded
 
     def test_what_this_version_does_not_know_is_left_out_and_said(self, drive):
         run = drive(a_request(bpm=90, caption=""))
@@ -256,7 +277,7 @@ class TestLeftAlone:
         before = contents(root), contents(tmp_path / "weights")
         (tmp_path / "run").mkdir()
         tree = prepare(Checkout(root), checkpoint, scratch)
-        run = finish(start(tree, a_request(), tmp_path / "run"), a_request(), tmp_path / "run")
+        (run,) = finish(start(tree, [a_request()], tmp_path / "run"), [a_request()], tmp_path / "run")
         assert run.evaluated == 7
         assert (contents(root), contents(tmp_path / "weights")) == before
         assert (scratch / "acestep" / "handler.py").read_text() == "overwritten"
