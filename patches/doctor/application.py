@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 from patches.probe_host import CountingDecoder
 from patches.probe_imports import CannotProbe, import_file
 
-RATE, PER_FRAME, CHANNELS, TOKENS, WIDTH = 48_000, 1920, 64, 3, 4
+RATE, PER_FRAME, CHANNELS, TOKENS, WIDTH = 48_000, 1920, 64, 3, 8
 SILENCE = -3.0  # what silence is as a latent here; the source is around +1, and LM codes are made of -9
 CODES = -9.0
 
@@ -32,24 +33,34 @@ class Seen:
     """What one request made the stand-ins see.
 
     prompts: every text that reached the tokenizer. conditions: the keywords of `prepare_condition`. context: what
-    the decoder got as context latents, float32 [batch, frames, 128], None if it never ran. fell_back: PyTorch ran
-    in its place, with the keywords in `pytorch`. success, error: what the caller was told.
+    the decoder got as context latents, float32 [batch, frames, 128], None if it never ran. states: what it got as
+    hidden states in its first and its last evaluation. request: the keywords for both backends. mlx_ended: the
+    MLX run came to its end. pytorch: the keywords that PyTorch ran with in MLX's place, `swallowed` why. success,
+    error: what the caller was told.
     """
 
     prompts: list[str] = field(default_factory=list)
     conditions: dict[str, Any] = field(default_factory=dict)
     context: torch.Tensor | None = None
     timesteps: list[float] = field(default_factory=list)
+    states: list[torch.Tensor] = field(default_factory=list)
+    request: dict[str, Any] = field(default_factory=dict)
+    mlx_ended: bool = False
     pytorch: dict[str, Any] | None = None
-    seeds: Any = None
+    swallowed: BaseException | None = None
     success: bool = False
     error: str = ""
-    status: str = ""
     result: Any = None
 
     @property
     def fell_back(self) -> bool:
         return self.pytorch is not None
+
+    @property
+    def claimed_steps(self) -> Any:
+        """The step count that the first stem's own record names; None where there is no such record."""
+        stems = getattr(self.result, "audios", None) or [{}]
+        return (stems[0].get("params") or {}).get("inference_steps")
 
 
 class Decoder(CountingDecoder):
@@ -66,6 +77,7 @@ class Decoder(CountingDecoder):
             raise self.failure
         if self.seen.context is None and given.get("context_latents") is not None:
             self.seen.context = torch.tensor(given["context_latents"].astype(mx.float32).tolist())
+        self.seen.states[1:] = [torch.tensor(hidden_states.astype(mx.float32).tolist())]
         answer = super().__call__(hidden_states, timestep, *rest, cache=cache, **given)
         self.seen.timesteps = self.timesteps
         return answer
@@ -98,10 +110,10 @@ class Model:
         return torch.zeros(batch, TOKENS, WIDTH), torch.ones(batch, TOKENS), context
 
     def generate_audio(self, **given: Any) -> dict[str, Any]:
-        self.seen.pytorch = given
+        self.seen.pytorch, self.seen.swallowed = given, sys.exc_info()[1] or self.seen.swallowed
         return {
-            "target_latents": torch.zeros_like(given["src_latents"]),
-            "time_costs": {"encoder_time_cost": 0.0},
+            "target_latents": torch.full_like(given["src_latents"], 0.1),  # zeros are refused by some
+            "time_costs": dict.fromkeys(("encoder_time_cost", "diffusion_time_cost", "total_time_cost"), 0.0),
         }
 
 
@@ -192,28 +204,46 @@ class Application:
         # Whoever asks for its project's folder gets the probe's empty one: nothing is written into a checkout.
         os.environ["ACESTEP_PROJECT_ROOT"] = os.getcwd()
 
-    def host(self, seen: Seen, seconds: float, failure: Exception | None = None, decoder: Any = None) -> Any:
+    def host(self, seen: Seen, seconds: float, config: Any) -> Any:
         """A handler with stand-ins in place of all that a checkpoint would bring."""
         host_class = type("ProbeHandler", (self.handler_class,), _overrides(self.handler_class, seconds))
         host = host_class()
-        config = _Config(is_turbo=False, timbre_fix_frame=750, hidden_size=WIDTH)
         host.config, host.model = config, Model(seen, config)
         host.vae, host.text_tokenizer, host.text_encoder = Vae(), Tokenizer(seen), TextEncoder()
         host.silence_latent = silence(2_000)[None]
-        host.mlx_decoder = decoder or Decoder(seen, failure)
         host.use_mlx_dit, host.mlx_dit_compiled = True, False
         host.mlx_vae, host.use_mlx_vae = None, False
         host.device, host.dtype, host.sample_rate = "cpu", torch.float32, RATE
         return host
 
 
-class _Config(SimpleNamespace):
-    """A model's config: what is not said in it is None."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return None
+def model_config(**told: Any) -> Any:
+    """What the config of a tiny base model says; `told` comes on top, and None takes a key out."""
+    values = {
+        "is_turbo": False,
+        "timbre_fix_frame": 750,
+        "hidden_size": 8,
+        "encoder_hidden_size": WIDTH,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 4,
+        "in_channels": 3 * CHANNELS,
+        "audio_acoustic_hidden_dim": CHANNELS,
+        "patch_size": 2,
+        "sliding_window": 128,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "use_sliding_window": True,
+        "rope_theta": 1_000_000.0,
+        "rope_parameters": {"rope_theta": 1_000_000.0},
+        "rms_norm_eps": 1e-6,
+        "attention_bias": False,
+        "max_position_embeddings": 2048,
+        "model_version": "base",
+        **told,
+    }
+    return SimpleNamespace(**{name: value for name, value in values.items() if value is not None})
 
 
 def _named(module: ModuleType, name: str) -> Any:
@@ -260,50 +290,81 @@ def _overrides(handler_class: type, seconds: float) -> dict[str, Any]:
     return {name: method for name, method in made.items() if hasattr(handler_class, name)}
 
 
-def lego_request(
+@dataclass
+class Prepared:
+    """A request before it runs: whoever wants another decoder or a worker thread for it acts on `host` first."""
+
+    seen: Seen
+    host: Any
+    run: Callable[[], None]
+
+
+def prepare(
     application: Application,
     *,
     seconds: float = 6.0,
     instruction: str | None = None,
     failure: Exception | None = None,
-    decoder: Any = None,
+    config: Any = None,
     language_model: Any = None,
     **asked: Any,
-) -> Seen:
-    """One LEGO request through the checkout's public API, for a context of so many seconds.
+) -> Prepared:
+    """A LEGO request to the checkout's public API, for a context of so many seconds.
 
-    `instruction` None leaves the field alone, as a plain call does.
+    `instruction` None leaves the field alone, as a plain call does. `failure` is what MLX raises. `asked` are
+    fields of GenerationParams; those that the checkout does not have are left out.
     """
-    seen = Seen()
-    host = application.host(seen, seconds, failure, decoder)
-    build, inference = host._build_service_generate_kwargs, application.inference
-
-    def noting(*given: Any, **named: Any) -> Any:
-        made = build(*given, **named)
-        seen.seeds = made.get("seed")
-        return made
-
-    host._build_service_generate_kwargs = noting
+    seen, inference = Seen(), application.inference
+    host = application.host(seen, seconds, config or model_config())
+    host.mlx_decoder = Decoder(seen, failure)
+    _note(host, seen)
     request = {"task_type": "lego", "src_audio": "context.wav", "inference_steps": 4, "guidance_scale": 1.0}
     request |= {"thinking": False, "use_cot_metas": False, "use_cot_caption": False}
-    request |= {"use_cot_language": False, **asked}
+    request |= {"use_cot_language": False, "dcw_enabled": False, **asked}
     if instruction is not None:
         request["instruction"] = instruction
     params = _fields(inference.GenerationParams, request)
-    config = _fields(
-        inference.GenerationConfig,
-        {"batch_size": 1, "use_random_seed": asked.get("seed") is None, "seeds": None},
-    )
-    try:
-        seen.result = inference.generate_music(host, language_model, params, config, save_dir=None)
-    except Exception as error:
-        seen.error = f"{type(error).__name__}: {error}"
-        seen.result = error
-        return seen
-    seen.success = bool(getattr(seen.result, "success", True))
-    seen.error = str(getattr(seen.result, "error", "") or "")
-    seen.status = str(getattr(seen.result, "status_message", "") or "")
-    return seen
+    settings = {"batch_size": 1, "use_random_seed": "seed" not in asked, "seeds": None}
+    settings = _fields(inference.GenerationConfig, settings)
+
+    def run() -> None:
+        try:
+            seen.result = inference.generate_music(host, language_model, params, settings, save_dir=None)
+        except Exception as error:
+            seen.error = f"{type(error).__name__}: {error}"
+            return
+        seen.success = bool(getattr(seen.result, "success", True))
+        told = getattr(seen.result, "error", None) or getattr(seen.result, "status_message", "")
+        seen.error = "" if seen.success else str(told)
+
+    return Prepared(seen, host, run)
+
+
+def lego_request(application: Application, **asked: Any) -> Seen:
+    """`prepare`, and run."""
+    prepared = prepare(application, **asked)
+    prepared.run()
+    return prepared.seen
+
+
+def _note(host: Any, seen: Seen) -> None:
+    """Keeps what is handed to the backends, whether MLX came to its end, and what it raised if not."""
+    build, run = host._build_service_generate_kwargs, host._mlx_run_diffusion
+
+    def noting_request(*given: Any, **named: Any) -> Any:
+        seen.request = build(*given, **named)
+        return seen.request
+
+    def noting_run(*given: Any, **named: Any) -> Any:
+        try:
+            made = run(*given, **named)
+        except Exception as error:
+            seen.swallowed = error
+            raise
+        seen.mlx_ended = True
+        return made
+
+    host._build_service_generate_kwargs, host._mlx_run_diffusion = noting_request, noting_run
 
 
 def _fields(kind: Any, values: dict[str, Any]) -> Any:
@@ -314,5 +375,11 @@ def _fields(kind: Any, values: dict[str, Any]) -> Any:
 
 def stopped_early(seen: Seen) -> str:
     """Why a request did not reach the decoder, in words that follow 'because'."""
-    reason = seen.error or seen.status or "it ended without a word"
-    return f"a LEGO request ends before the decoder: {' '.join(reason.split())[:160]}"
+    reason = seen.error or (seen.swallowed and repr(seen.swallowed)) or "it ended without a word"
+    return f"a LEGO request ends before the decoder: {short(reason)}"
+
+
+def short(text: object) -> str:
+    """On one line, and not all of it."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 160 else f"{line[:157]}..."

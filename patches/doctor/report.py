@@ -101,7 +101,7 @@ def render(report: Report) -> str:
 
 
 def _row(line: Line, finding: Finding) -> tuple[str, str, str]:
-    had = f"[upstream: {line.since} to {line.until or 'its newest known state'}]"
+    had = f"[upstream: {line.since or 'the start'} to {line.until or 'its newest known state'}]"
     if finding.verdict == UNSEEN:
         return line.name, UNSEEN, f"because {finding.got}  {had}"
     how = " (by reading)" if finding.by_reading else ""

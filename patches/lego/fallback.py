@@ -21,10 +21,10 @@ SIZE = 3
 
 
 def settled(source: Source) -> str | None:
-    """Why there is nothing to do, if no handler around the MLX run goes on to PyTorch."""
+    """Why there is nothing to do, if no handler around the MLX run goes on."""
     tries = _tries(source)
     if tries and not any(_handlers(node) for _, node in tries):
-        return "runs no PyTorch where MLX fails"
+        return "lets what MLX raises through"
     if not tries and any(_calls(node, RUN) for node in ast.walk(source.tree)):
         return "lets what MLX raises through"
     return None
@@ -33,14 +33,12 @@ def settled(source: Source) -> str | None:
 def place(source: Source) -> Block:
     found = [(function, handler) for function, node in _tries(source) for handler in _handlers(node)]
     if len(found) != 1:
-        raise CannotEdit(
-            f"expected one handler that runs PyTorch where MLX fails, found {len(found) or 'none'}"
-        )
+        raise CannotEdit(f"expected one handler that goes on where MLX fails, found {len(found) or 'none'}")
     function, handler = found[0]
     if "payload" not in parameters(function):
         raise CannotEdit(f"{function.name} takes no payload, so a LEGO request cannot be told there")
     if handler.name is None:
-        raise CannotEdit("the handler that runs PyTorch gives what it caught no name")
+        raise CannotEdit("the handler that goes on gives what it caught no name")
     question = f'if "{LEGO_WORDS}" in str(payload.get("text_inputs")).lower():'
     reason = f'"LEGO failed on MLX, and PyTorch was not run in its place: {{}}".format({handler.name})'
     return before(
@@ -61,11 +59,8 @@ def _tries(source: Source) -> list[tuple[ast.FunctionDef, ast.Try]]:
 
 
 def _handlers(node: ast.Try) -> list[ast.ExceptHandler]:
-    return [
-        handler
-        for handler in node.handlers
-        if any(_calls(inner, "generate_audio") for inner in ast.walk(handler))
-    ]
+    """Those that go on with the request, whatever they do then: all that do not end in a raise."""
+    return [handler for handler in node.handlers if not isinstance(handler.body[-1], ast.Raise)]
 
 
 def _calls(node: ast.AST, name: str) -> bool:

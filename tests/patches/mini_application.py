@@ -16,6 +16,7 @@ HANDLER = "acestep/core/generation/handler"
 MASKS, REQUEST = f"{HANDLER}/conditioning_masks.py", f"{HANDLER}/generate_music_request.py"
 APPLICATION, INFERENCE, CONSTANTS = "acestep/handler.py", "acestep/inference.py", "acestep/constants.py"
 DIT_MODEL = "acestep/models/mlx/dit_model.py"
+MODEL = "acestep/models/base/modeling_mini.py"
 
 CONSTANTS_TEXT = """\
 TASK_INSTRUCTIONS = {
@@ -174,6 +175,41 @@ class MLXDiTDecoder:
         return hidden_states * self.positions._cos[:length] + self.positions._sin[:length], cache
 '''
 
+MODEL_TEXT = '''\
+import torch
+
+try:
+    import pytorch_wavelets
+except ImportError:
+    pytorch_wavelets = None
+
+
+class MiniModel(torch.nn.Module):
+    def generate_audio(
+        self, src_latents, seed, infer_steps, shift, infer_method="ode", timesteps=None, repaint_mask=None,
+        clean_src_latents=None, dcw_enabled=True, **conditions
+    ):
+        """The same walk in PyTorch."""
+        states, mask, context = self.prepare_condition(src_latents=src_latents, **conditions)
+        x = torch.randn(src_latents.shape, generator=torch.Generator().manual_seed(seed[0]))
+        if timesteps is None:
+            timesteps = torch.linspace(1, 0, infer_steps + 1)
+            timesteps = shift * timesteps / (1 + (shift - 1) * timesteps)
+        ends = timesteps
+        for step, (now, then) in enumerate(zip(ends[:-1], ends[1:])):
+            v = self.decoder(hidden_states=x, timestep=now[None], context_latents=context)[0]
+            if infer_method == "sde":
+                level = 1 - (step + 1) / infer_steps
+                x = level * torch.randn(x.shape) + (1 - level) * (x - now * v)
+            else:
+                x = x - v * (now - then)
+            if repaint_mask is not None and step == 0:
+                x = torch.where(repaint_mask[..., None], x, clean_src_latents)
+        if dcw_enabled and pytorch_wavelets is not None:
+            x = pytorch_wavelets.corrected(x)
+        return {"target_latents": x, "time_costs": {}}
+'''
+
 INFERENCE_TEXT = '''\
 import random
 from dataclasses import dataclass
@@ -207,9 +243,9 @@ class GenerationConfig:
 
 @dataclass
 class GenerationResult:
+    audios: Optional[list] = None
     success: bool = True
     error: Optional[str] = None
-    extra_outputs: Optional[dict] = None
 
 
 def generate_music(dit_handler, llm_handler, params, config, save_dir=None, progress=None):
@@ -241,7 +277,8 @@ def generate_music(dit_handler, llm_handler, params, config, save_dir=None, prog
         )
     except Exception as problem:
         return GenerationResult(success=False, error=str(problem))
-    return GenerationResult(extra_outputs={"time_costs": outputs[0]["time_costs"]})
+    stem = {"tensor": outputs[0]["target_latents"], "params": {"inference_steps": params.inference_steps}}
+    return GenerationResult([stem])
 '''
 
 GUIDANCE_IN_EXECUTE = (
@@ -328,29 +365,6 @@ class MiniApplication:
         return replace(self, checkout=self.checkout.edited(name, *changes))
 
 
-CONDITIONS_IN_EXECUTE = (
-    'prepare_condition(src_latents=payload["src_latents"])',
-    "prepare_condition(\n                src_latents=payload['src_latents'],\n"
-    "                chunk_masks=payload['chunk_mask'],\n                is_covers=payload['is_covers'],\n"
-    "            )",
-)
-
-
-def _guided(checkout: MiniCheckout) -> MiniCheckout:
-    made = checkout.edited("execute", GUIDANCE_IN_EXECUTE, CONDITIONS_IN_EXECUTE)
-    return made.edited("diffusion", *GUIDANCE_IN_DIFFUSION).edited("generate", *GUIDANCE_IN_GENERATE)
-
-
-FILES = {
-    CONSTANTS: CONSTANTS_TEXT,
-    MASKS: MASKS_TEXT,
-    REQUEST: REQUEST_TEXT,
-    APPLICATION: APPLICATION_TEXT,
-    INFERENCE: INFERENCE_TEXT,
-    DIT_MODEL: DIT_MODEL_TEXT,
-}
-OLD = MiniApplication(BEFORE.edited("execute", CONDITIONS_IN_EXECUTE), FILES)
-SICK = MiniApplication(_guided(FIXED), FILES)
 PROMPT = (
     "        return task_type, instruction\n",
     "        if task_type == 'lego' and instruction == TASK_INSTRUCTIONS['text2music']:\n"
@@ -368,10 +382,61 @@ NO_FALLBACK = (
     "                outputs = self.model.generate_audio(**generate_kwargs)\n        return",
     "                raise\n        return",
 )
+EVERY_TIMESTEP = (
+    "        ends = timesteps\n",
+    "        ends = timesteps if timesteps[-1] == 0 else torch.cat([timesteps, torch.zeros(1)])\n",
+)
+SHIFTED_LEVELS = ("level = 1 - (step + 1) / infer_steps", "level = then")
+NOTHING_PUT_BACK = ("if repaint_mask is not None and step == 0:", "if False:")
+WAVELETS_WANTED = (
+    "        if dcw_enabled and pytorch_wavelets is not None:\n",
+    "        if dcw_enabled and pytorch_wavelets is None:\n"
+    "            raise ImportError('the correction needs pytorch_wavelets')\n"
+    "        if dcw_enabled:\n",
+)
+SDE_ON_MLX = (
+    "        x = x - velocity(x, mx.full((x.shape[0],), now)) * (now - then)\n",
+    "        v = velocity(x, mx.full((x.shape[0],), now))\n"
+    "        if infer_method == 'sde':\n"
+    "            x = then * mx.random.normal(x.shape) + (1 - then) * (x - now * v)\n"
+    "        else:\n"
+    "            x = x - v * (now - then)\n",
+)
+REPAINT_MASK = (
+    'built = {"src_latents": payload["src_latents"],',
+    'hole = payload["chunk_mask"][..., 0] > 0\n'
+    '        built = {"repaint_mask": hole, "clean_src_latents": payload["src_latents"]}\n'
+    '        built |= {"src_latents": payload["src_latents"],',
+)
 COMPUTED = (
     "        self._sin = mx.sin(angles)\n",
     "        self._sin = mx.sin(angles)\n        mx.eval(self._cos, self._sin)\n",
 )
+CONDITIONS_IN_EXECUTE = (
+    'prepare_condition(src_latents=payload["src_latents"])',
+    "prepare_condition(\n                src_latents=payload['src_latents'],\n"
+    "                chunk_masks=payload['chunk_mask'],\n                is_covers=payload['is_covers'],\n"
+    "            )",
+)
+
+
+def _guided(checkout: MiniCheckout) -> MiniCheckout:
+    made = checkout.edited("execute", GUIDANCE_IN_EXECUTE, CONDITIONS_IN_EXECUTE, REPAINT_MASK)
+    made = made.edited("diffusion", *GUIDANCE_IN_DIFFUSION)
+    return made.edited("generate", *GUIDANCE_IN_GENERATE, SDE_ON_MLX)
+
+
+FILES = {
+    CONSTANTS: CONSTANTS_TEXT,
+    MASKS: MASKS_TEXT,
+    REQUEST: REQUEST_TEXT,
+    APPLICATION: APPLICATION_TEXT,
+    INFERENCE: INFERENCE_TEXT,
+    DIT_MODEL: DIT_MODEL_TEXT,
+    MODEL: MODEL_TEXT,
+}
+OLD = MiniApplication(BEFORE.edited("execute", CONDITIONS_IN_EXECUTE), FILES)
+SICK = MiniApplication(_guided(FIXED), FILES)
 WELL = (
     MiniApplication(_guided(PATCHED), FILES)
     .edited("generate", MOMENTUM)
@@ -380,4 +445,5 @@ WELL = (
     .edited(REQUEST, PROMPT)
     .edited(INFERENCE, OWN_SEED, NO_CODES)
     .edited(DIT_MODEL, COMPUTED)
+    .edited(MODEL, EVERY_TIMESTEP, SHIFTED_LEVELS, NOTHING_PUT_BACK, WAVELETS_WANTED)
 )

@@ -185,7 +185,17 @@ NEAR_MISSES = {
             'except Exception as problem:\n                logger.warning("no luck on MLX: %s", problem)',
             'except Exception:\n                logger.warning("no luck")',
         ),
-        "the handler that runs PyTorch gives what it caught no name",
+        "the handler that goes on gives what it caught no name",
+    ),
+    "two_handlers_that_go_on": (
+        "fallback",
+        "execute",
+        (
+            "            except Exception as problem:\n",
+            "            except ImportError:\n                outputs = None\n"
+            "            except Exception as problem:\n",
+        ),
+        "expected one handler that goes on where MLX fails, found 2",
     ),
     "tables_in_two_places": (
         "threads",

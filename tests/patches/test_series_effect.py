@@ -112,7 +112,7 @@ def handled(text: str, **asked: Any) -> dict[str, Any]:
 
     def generate_music(**given: Any) -> list[dict[str, Any]]:
         seen.update(given)
-        return [{"time_costs": {}}]
+        return [{"target_latents": None}]
 
     config = {name: asked.pop(name) for name in ("use_random_seed", "seeds") if name in asked}
     params, config = space["GenerationParams"](**asked), space["GenerationConfig"](**config)
@@ -182,6 +182,16 @@ def executed(text: str, instruction: str) -> str:
         return str(host._execute_service_generate_diffusion(payload, request, [1], "ode", 3.0, 1.0)[0])
     except RuntimeError as error:
         return f"{error} <- {error.__cause__!r}"
+
+
+def test_fallback_by_another_name_is_closed_too() -> None:
+    text = SICK.checkout.execute.replace("from loguru import logger\n", "")
+    hidden = text.replace(
+        "outputs = self.model.generate_audio(**generate_kwargs)\n        return",
+        "outputs = getattr(self.model, 'generate_audio')(**generate_kwargs)\n        return",
+    )
+    assert executed(hidden, f"# Instruction\n{LEGO}") == "PyTorch's"
+    assert executed(patched(hidden, fallback), f"# Instruction\n{LEGO}").startswith("LEGO failed on MLX")
 
 
 def test_failure_of_mlx_is_told_for_lego_and_pytorch_runs_for_others() -> None:
