@@ -169,7 +169,7 @@ def show(console: Console, length: Mapping[str, Any]) -> None:
     sides = length["sides"]
     for name, side in sides.items():
         gain = sides["plain"]["median"] / side["median"] if "plain" in sides else None
-        peak = side["memory"].get("process")
+        peak = side["memory"].get("run", side["memory"].get("process"))
         table.add_row(
             name,
             f"{side['median']:.3f} s",
