@@ -18,7 +18,7 @@ from patches.probe_imports import CannotProbe
 LINE = Line(
     "short contexts and ranges",
     "e69fb77 (2026-03-11)",
-    "040c5e2 (2026-05-11)",
+    "",
     "not closable in a few lines: give a context of at least 5.12 s and no range, where PyTorch is to be compared",
 )
 STEPS = 4
