@@ -16,6 +16,11 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 warnings.filterwarnings("ignore", category=FutureWarning)  # torch on weight_norm, at every load of a VAE
 
+from smoke import stop  # noqa: E402
+
+if __name__ == "__main__":
+    stop.session.listen()  # before the imports that take a second
+
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
@@ -155,8 +160,6 @@ def main() -> int:
         ):  # click's own errors have it; which class they are is its matter
             raise
         problem, status = f"{error.format_message().rstrip('.')}; see --help", USAGE
-    except KeyboardInterrupt:
-        problem, status = "stopped; nothing was written", 130
     print(f"lego_smoke: {problem}", file=sys.stderr)
     return status
 

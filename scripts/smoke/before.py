@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from acestep.errors import BackendError
+from smoke import stop
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -14,7 +15,13 @@ def reverted_copy(fork: Path, folder: Path) -> Path:
     """Copies the fork's package into `folder` and takes the three patches out of it; returns `folder`."""
     shutil.copytree(fork / "acestep", folder / "acestep", ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "patches", "revert", str(folder.resolve())]  # cwd is another
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BackendError(f"the patches cannot be reverted in a copy of {fork.name}: {done.stderr.strip()}")
+    with stop.session.held():
+        kit = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        undoing = stop.session.undoing(lambda: stop.end(kit))
+    with undoing:
+        _, errors = kit.communicate()
+    if kit.returncode != 0:
+        raise BackendError(f"the patches cannot be reverted in a copy of {fork.name}: {errors.strip()}")
     return folder

@@ -1,6 +1,7 @@
 """The same request in PyTorch, from the same tensors: diffusers' AceStepPipeline on the same weights."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,14 +42,19 @@ def schedule_distance(a: list[float], b: list[float]) -> float:
     return max(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
-def distances_to_pytorch(request: Request, runs: Sequence[Run]) -> list[Distances]:
+def distances_to_pytorch(
+    request: Request, runs: Sequence[Run], at: Callable[[int], None] = lambda _: None
+) -> list[Distances]:
     """Of each run to a PyTorch run at the asked-for step count, from its own noise, context and encoder states.
 
-    Runs that had the very same inputs share one PyTorch run.
+    Runs that had the very same inputs share one PyTorch run. `at` is called with the number of its steps so far, of
+    all the runs together.
     """
     if request.checkpoint is None:
         raise ValueError("the request names no checkpoint to load PyTorch's decoder from")
     decoder = load_decoder(request.checkpoint, read_config(request.checkpoint))
+    steps = itertools.count()
+    decoder.register_forward_pre_hook(lambda *_: at(next(steps)))
     distances = []
     given: dict[str, torch.Tensor] = {}
     for run in runs:
@@ -64,6 +70,7 @@ def distances_to_pytorch(request: Request, runs: Sequence[Run]) -> list[Distance
                 context_latents=inputs["context_latents"],
                 encoder_hidden_states=inputs["encoder_hidden_states"],
                 null_condition_emb=inputs["null_condition_emb"],
+                disable_tqdm=True,
             )
         distances.append(
             Distances(

@@ -1,10 +1,11 @@
 """Runs of one source tree through its public API, in a process of its own, the model loaded once.
 
-usage: python drive.py ROOT ORDER FOLDER
+usage: python drive.py ROOT ORDER FOLDER PIPE
 
 ROOT holds the `acestep` package to run, this project's fork or somebody's checkout; ORDER is JSON that `smoke.run`
 makes. FOLDER receives tensors0.npz, tensors1.npz, ... and run.json (written last: where it is missing, the run
-died). Decoder evaluations are counted at the decoders: neither the progress bar nor anything that the run says of
+died). How far it is it says on PIPE, a file descriptor; once it has loaded it waits for the end of its standard
+input. Decoder evaluations are counted at the decoders: neither the progress bar nor anything that the run says of
 itself is believed. The interpreter may be another than the project's: nothing is needed of it but what the tree
 needs.
 """
@@ -34,7 +35,23 @@ OFF = {"dcw_enabled": False}  # upstream's wavelet correction, which the referen
 PACKAGES = ("torch", "mlx", "transformers", "diffusers", "numpy")
 
 
-def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
+Tell = Callable[[str, int, int], None]
+
+
+def teller(pipe: int) -> Tell:
+    """tell(part, done, of) writes a line on the pipe; where nobody reads it any more, the process ends."""
+    os.set_inheritable(pipe, False)
+
+    def tell(part: str, done: int, of: int) -> None:
+        try:
+            os.write(pipe, (json.dumps([part, done, of]) + "\n").encode())
+        except BrokenPipeError:
+            os._exit(1)
+
+    return tell
+
+
+def drive(order: dict[str, Any], folder: Path, tell: Tell) -> dict[str, Any]:
     """Runs the order on the `acestep` that is importable; returns what run.json holds."""
     on_mlx = order["backend"] == "mlx"
     warned = tree.collect_warnings()
@@ -57,9 +74,19 @@ def drive(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     if getattr(handler, "use_mlx_vae", False):
         notes.append("the checkout's VAE ran in MLX")
 
-    watched = watch.Watched(handler, BATCH_SIZE, on_mlx)
+    steps = order["params"]["inference_steps"]
+    watched = watch.Watched(
+        handler,
+        BATCH_SIZE,
+        on_mlx,
+        lambda begun: tell("steps", begun - 1, steps),
+        lambda: tell("decoding", 0, 0),
+    )
+    tell("loaded", 0, 0)
+    sys.stdin.read()
     runs = []
     for number, wanted in enumerate(order["runs"]):
+        tell("encoding", 0, 0)
         watched.start_over()
         runs.append(generate(handler, inference, watched, order | wanted, folder / f"tensors{number}.npz"))
     shared = {
@@ -170,7 +197,7 @@ def place(error: Exception) -> str:
     return ""
 
 
-def main(root: str, order: str, folder: str) -> int:
+def main(root: str, order: str, folder: str, pipe: str) -> int:
     """Exit status 0 where run.json was written, whatever it says."""
     warnings.simplefilter("ignore")  # of libraries, on one another, at every import
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -179,7 +206,7 @@ def main(root: str, order: str, folder: str) -> int:
     sys.path[0] = root
     tree.refuse_network()
     try:
-        outcome = drive(json.loads(order), Path(folder))
+        outcome = drive(json.loads(order), Path(folder), teller(int(pipe)))
     except KeyboardInterrupt:  # the terminal sent it to the parent as well, which says what was kept
         return 130
     except tree.TreeError as error:

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ LABELLED_HZ = (100, 1000, 2000, 5000, 10000, 20000)
 LOWEST_DISTANCE = 1e-9  # where the bars of the distances begin; they end at 1
 
 
-def write_html(report: Mapping[str, Any], context: np.ndarray, folder: Path) -> None:
+def write_html(
+    report: Mapping[str, Any], context: np.ndarray, folder: Path, at: Callable[[int], None] = lambda _: None
+) -> None:
     """Writes report.html into `folder`, with the context and every WAV that is in there embedded as MP3.
 
-    report: what `report_json` returns; context: [samples, 2] at 48 kHz.
+    report: what `report_json` returns; context: [samples, 2] at 48 kHz; at: called with the number of sounds so far.
     """
     runs, several = report["runs"], len(report["stems"]) > 1
     others = runs[: len(runs) - len(report["stems"])]
@@ -45,7 +47,7 @@ def write_html(report: Mapping[str, Any], context: np.ndarray, folder: Path) -> 
         checked=sum(len(stem["checks"]) for stem in report["stems"]),
         most_steps=max([report["asked"], *(seen["evaluated"] for seen in report["runs"])]),
         schedules=schedules(drawn, report["pytorch_timesteps"]),
-        sounds=sounds_of(context, folder),
+        sounds=sounds_of(context, folder, at),
         colour_bar=colour_bar(),
         range_db=RANGE_DB,
         frequencies=[(words.pitch(hz), 100 * height_of(hz, SAMPLE_RATE)) for hz in LABELLED_HZ],

@@ -1,6 +1,8 @@
 """The smoke run from request to report."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from smoke.before import reverted_copy
 from smoke.checkout import Checkout, prepare, with_context_note
 from smoke.output import publish, workspace
 from smoke.process import run_all
+from smoke.progress import showing
 from smoke.request import Request
 from smoke.run import Tree
 
@@ -41,8 +44,13 @@ def run_smoke(
     if checkout is not None:
         checkout.check(asked)
     say(console, introduction(requests))
-    with workspace(out) as scratch:
+    if checkout is not None:
+        say(console, checkout.introduction())
+    with workspace(out) as scratch, ExitStack() as stack:
         audio = IoAudioMixin().process_target_audio(asked.context)
+        parts = stack.enter_context(showing(sys.stderr))
+        if asked.checkpoint is None:
+            parts.begin("preparing")
         checkpoint = asked.checkpoint or write_tiny(scratch / "tiny")
         requests = [replace(request, checkpoint=checkpoint) for request in requests]
         trees: dict[str, tuple[Tree, Sequence[Request]]] = {}
@@ -53,29 +61,31 @@ def run_smoke(
             judged = AFTER
             trees[judged] = Tree(fork, checkpoint), requests
         else:
-            say(console, checkout.introduction())
             judged = checkout.name
             trees[judged] = prepare(checkout, checkpoint, scratch / "checkout"), requests
-        runs = run_all(trees, scratch, together=asked.checkpoint is None)
+        runs = run_all(trees, scratch, parts, together=asked.checkpoint is None)
         if checkout is not None:
             runs[judged] = [with_context_note(run, checkpoint) for run in runs[judged]]
 
+        parts.begin("comparing with PyTorch", of=len(requests) * asked.steps)
         from smoke.compare import distances_to_pytorch  # imports for seconds; by now it is sure to be needed
         from smoke.html_report import write_html
         from smoke.report import print_table, report_json, write_audio, write_json
-        from smoke.stem import stems_of
+        from smoke.stem import by_mix, stems_of
 
         seen = [(name, run) for name, some in runs.items() for run in some]
-        distances = distances_to_pytorch(requests[0], [run for _, run in seen])
+        distances = distances_to_pytorch(requests[0], [run for _, run in seen], parts.at)
         rows = [(name, run, distance) for (name, run), distance in zip(seen, distances, strict=True)]
         others = [row for row in rows if row[0] != judged]
         stems = stems_of(requests, rows[len(others) :], samples=audio.shape[-1])
+        parts.begin("writing the report", of=1 + len(stems) + len(by_mix(stems)))
         results = scratch / "results"
         results.mkdir()
         mix_gains = write_audio(stems, audio.T.numpy(), results)
         report = report_json(asked, others, stems, mix_gains)
         write_json(report, results / "report.json")
-        write_html(report, audio.T.numpy(), results)
+        write_html(report, audio.T.numpy(), results, parts.at)
+        parts.end()
         publish(results, out)
 
     print_table(console, [*others, *(stem.row for stem in stems)])

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +31,17 @@ class Sound:
     times: list[tuple[str, float]]
 
 
-def sounds_of(context: np.ndarray, folder: Path) -> list[Sound]:
+def sounds_of(context: np.ndarray, folder: Path, at: Callable[[int], None] = lambda _: None) -> list[Sound]:
     """The context [samples, 2] at 48 kHz, then the WAV files of a folder, the mix last; pictured on one scale."""
     files = sorted(folder.glob("*.wav"), key=lambda path: (path.stem.startswith("mix"), path.name))
     sources: dict[str, np.ndarray | Path] = {"context": context, **{path.name: path for path in files}}
     with (
         ThreadPoolExecutor() as threads
     ):  # a long sound is encoded for seconds, most of them outside of Python
-        analysed = list(threads.map(analyse, sources.values()))
+        analysed = []
+        for found in threads.map(analyse, sources.values()):
+            analysed.append(found)
+            at(len(analysed))
     loudest = max(float(power.max()) for _, _, power in analysed)
     return [
         Sound(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import numpy as np
 
+DECODING = "_decode_generate_music_pred_latents"
 INPUTS = ("hidden_states", "encoder_hidden_states", "context_latents")
 
 
@@ -34,8 +35,9 @@ class Calls:
     A batch of twice `batch_size` holds the guided branch behind the plain one; the plain one is kept.
     """
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, tell: Callable[[int], None] = lambda _: None) -> None:
         self._batch_size = batch_size
+        self._tell = tell
         self.timesteps: list[float] = []
         self.first: dict[str, np.ndarray] = {}
 
@@ -46,6 +48,7 @@ class Calls:
             self.first = {name: array[: self._batch_size] for name, array in seen.items()}
         t = inputs.get("timestep")
         self.timesteps.append(math.nan if t is None else float(as_array(t).reshape(-1)[0]))
+        self._tell(len(self.timesteps))
 
 
 def named(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,10 +143,20 @@ def watch_torch(decoder: Any, calls: Calls) -> None:
 
 
 class Watched:
-    """All that is watched on a loaded handler, for a run of `batch_size` stems on MLX or on PyTorch."""
+    """All that is watched on a loaded handler, for a run of `batch_size` stems on MLX or on PyTorch.
 
-    def __init__(self, handler: Any, batch_size: int, on_mlx: bool) -> None:
-        self.mlx, self.torch = Calls(batch_size), Calls(batch_size)
+    evaluating: is called with the number of evaluations so far; decoding: when the latents are about to become sound.
+    """
+
+    def __init__(
+        self,
+        handler: Any,
+        batch_size: int,
+        on_mlx: bool,
+        evaluating: Callable[[int], None] = lambda _: None,
+        decoding: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.mlx, self.torch = Calls(batch_size, evaluating), Calls(batch_size, evaluating)
         self.failures: list[str] = []
         self._waves: list[np.ndarray] = []
         if on_mlx and handler.mlx_decoder is not None:
@@ -153,6 +166,7 @@ class Watched:
             watch_torch(handler.model.decoder, self.torch)
         watch_failure(handler, self.failures)
         watch_decoded(handler, self._waves)
+        watch_decoding(handler, decoding)
 
     def start_over(self) -> None:
         """Forgets the run that was, for the next one on the same handler."""
@@ -212,6 +226,19 @@ def first_line(error: BaseException) -> str:
     """An error's type and the first line of what it says."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def watch_decoding(handler: Any, decoding: Callable[[], None]) -> None:
+    """Calls `decoding` before the handler decodes; never, where it does so elsewhere."""
+    decode = getattr(handler, DECODING, None)
+    if decode is None:
+        return
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        decoding()
+        return decode(*args, **kwargs)
+
+    setattr(handler, DECODING, watched)
 
 
 def watch_decoded(handler: Any, waves: list[np.ndarray]) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +50,46 @@ def test_it_succeeds_and_shows_before_and_after(first_run):
     assert rows["after"][:5] == ["after:", "this", "fork", "11", "11"]
 
 
-def test_the_bar_ends_at_the_asked_for_steps(first_run):
+PARTS = [
+    "preparing", "loading", "before: encoding the context", "before: 11 steps", "before: decoding the stem",
+    "after: encoding the context", "after: 11 steps", "after: decoding the stem", "comparing with PyTorch",
+    "writing the report",
+]  # fmt: skip
+
+
+def test_off_a_terminal_every_long_part_has_a_plain_line(first_run):
     run, _ = first_run
-    bars = [part for part in run.stderr.replace("\r", "\n").splitlines() if "MLX DiT diffusion" in part]
-    assert "11/11" in bars[-1]
+    lines = run.stderr.splitlines()
+    assert [line.rpartition(": ")[0] for line in lines] == PARTS
+    assert all(line.rpartition(" ")[2] in ("s", "ms") for line in lines)
+    assert set("\r\x1b").isdisjoint(run.stderr + run.stdout)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The command lines in which a folder is named."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if str(folder) in line]
+
+
+@pytest.mark.parametrize("after", ["vocals for", "loading: "], ids=["while it loads", "while it runs"])
+def test_ctrl_c_ends_all_of_it_within_a_second_and_leaves_nothing(after, tmp_path):
+    command = [sys.executable, str(SCRIPT), "--steps", "1000", "--out", str(tmp_path / "new" / "out")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    assert any(line.startswith(after) for line in process.stdout)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    said, _ = process.communicate()
+    assert time.monotonic() - start < 1.0
+    assert said.splitlines()[-1] == "lego_smoke: stopped; nothing was written"
+    assert "Traceback" not in said
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+    assert processes_of(tmp_path) == []
 
 
 def test_report_stem_and_mix_are_written(first_run):

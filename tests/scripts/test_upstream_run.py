@@ -1,6 +1,7 @@
 """The smoke run of somebody's checkout: counted at its decoders, unmasked, and nothing of it written to."""
 
 import hashlib
+import io
 import json
 import shutil
 import stat
@@ -15,7 +16,8 @@ from stand_in_checkout import write_checkout
 from acestep.errors import BackendError, CheckpointError, RequestError
 from smoke.checkout import Checkout, prepare, with_context_note
 from smoke.judge import judge
-from smoke.process import finish, start
+from smoke.process import Process
+from smoke.progress import Parts
 from smoke.request import Request, spread
 from smoke.run import Run, Tree
 
@@ -30,6 +32,16 @@ def a_request(**changes) -> Request:
     return Request(**{**values, **changes})
 
 
+def run_tree(tree: Tree, requests: list[Request], folder: Path, said: io.StringIO | None = None) -> list[Run]:
+    """The runs of a tree; `said` receives what the terminal shows."""
+    parts = Parts(said or io.StringIO())
+    with Process(tree, requests, folder) as process:
+        process.load()
+        runs = process.finish(parts)
+    parts.end()
+    return runs
+
+
 @pytest.fixture
 def drive(tmp_path, monkeypatch):
     """drive(request, worker_thread, **habits): one run of a stand-in checkout with these habits."""
@@ -41,7 +53,7 @@ def drive(tmp_path, monkeypatch):
         folder = tmp_path / "run"
         folder.mkdir()
         tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root, worker_thread=worker_thread)
-        (ran,) = finish(start(tree, [request], folder), [request], folder)
+        (ran,) = run_tree(tree, [request], folder)
         return ran
 
     return run
@@ -108,12 +120,19 @@ def test_several_runs_of_one_process_are_each_counted_for_themselves(tmp_path):
     root = write_checkout(tmp_path / "tree", short_for="bass", compiles=True)
     (tmp_path / "run").mkdir()
     tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root)
-    runs = finish(start(tree, requests, tmp_path / "run"), requests, tmp_path / "run")
+    said = io.StringIO()
+    runs = run_tree(tree, requests, tmp_path / "run", said)
     assert [run.evaluated for run in runs] == [7, 7, 6, 6]
     noises = [run.tensors["noise"] for run in runs]
     assert np.array_equal(noises[0], noises[2])
     assert not np.array_equal(noises[0], noises[1])
     assert len({run.stem["path"] for run in runs}) == 4
+    lines = [line.rpartition(": ")[0] for line in said.getvalue().splitlines()]
+    of_each = [
+        f"{label} ({number} of 4)"
+        for number, label in enumerate(["drums 1", "drums 2", "bass 1", "bass 2"], start=1)
+    ]
+    assert lines == [f"{of}: {part}" for of in of_each for part in ("encoding the context", "7 steps")]
 
 
 class TestAsked:
@@ -277,7 +296,7 @@ class TestLeftAlone:
         before = contents(root), contents(tmp_path / "weights")
         (tmp_path / "run").mkdir()
         tree = prepare(Checkout(root), checkpoint, scratch)
-        (run,) = finish(start(tree, [a_request()], tmp_path / "run"), [a_request()], tmp_path / "run")
+        (run,) = run_tree(tree, [a_request()], tmp_path / "run")
         assert run.evaluated == 7
         assert (contents(root), contents(tmp_path / "weights")) == before
         assert (scratch / "acestep" / "handler.py").read_text() == "overwritten"

@@ -95,8 +95,8 @@ def _check_unsupported(params: "GenerationParams") -> None:
                 f"{name} is True; this fork has no language model, and with one a LEGO request would lose its "
                 f"context audio: give False"
             )
-    if params.infer_method != "ode":
-        raise RequestError(f"infer_method is {params.infer_method!r}, this fork runs 'ode' only")
+    if params.infer_method not in ("ode", "sde"):
+        raise RequestError(f"infer_method is {params.infer_method!r}, expected 'ode', or 'sde' on MLX")
 
 
 def resolve_seeds(params: "GenerationParams", config: "GenerationConfig") -> list[int]:
