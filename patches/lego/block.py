@@ -51,9 +51,7 @@ def cut(text: str, comment: str, size: int) -> str | None:
         if end < 0:
             end = len(text)
             break
-    crlf = text[start - 1 : start] == "\r"
-    stop = end - 1 if crlf and text[end - 1 : end] == "\r" else end
-    return text[: start - crlf] + text[stop:]
+    return text[:start] + text[end:]  # from one newline to the next, whichever kind they are
 
 
 def behind(source: Source, node: ast.stmt, lines: Sequence[str]) -> Block:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,6 +57,19 @@ def test_package_runs_once_somebody_wants_a_name_of_it(enter: Any) -> None:
         enter("from . import LIMIT\n", initialiser="from .sibling import here\n\nLIMIT = here\n").LIMIT
         == "sibling"
     )
+
+
+def test_package_that_misses_a_library_runs_again_with_a_stand_in(enter: Any) -> None:
+    entered = enter("from . import LIMIT\n", initialiser="import library_nowhere\n\nLIMIT = 3\n")
+    assert entered.LIMIT == 3
+
+
+def test_stand_in_can_be_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries ask so for each other; a module without a spec makes that raise."""
+    monkeypatch.setitem(sys.modules, "library_elsewhere", None)
+    del sys.modules["library_elsewhere"]
+    assert stub_missing(ModuleNotFoundError(name="library_elsewhere"))
+    assert find_spec("library_elsewhere") is not None
 
 
 def test_name_that_no_package_has_is_told(enter: Any) -> None:
