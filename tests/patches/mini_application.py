@@ -20,10 +20,10 @@ MODEL = "acestep/models/base/modeling_mini.py"
 
 CONSTANTS_TEXT = """\
 TASK_INSTRUCTIONS = {
-    "text2music": "Fill the audio semantic mask based on the given conditions:",
-    "cover": "Generate audio semantic tokens based on the given conditions:",
-    "lego": "Generate the {TRACK_NAME} track based on the audio context:",
-    "lego_default": "Generate the track based on the audio context:",
+    "text2music": "Make music of the words:",
+    "cover": "Play the codes:",
+    "lego": "Add the {TRACK_NAME} track based on the audio context:",
+    "lego_default": "Add the track based on the audio context:",
 }
 """
 
@@ -299,19 +299,18 @@ GUIDANCE_IN_DIFFUSION = (
     ),
 )
 GUIDANCE = '''\
-def _mlx_apg_forward(pred_cond, pred_uncond, guidance_scale, momentum_state, norm_threshold=2.5):
+def _mlx_apg_forward(with_text, without, guidance_scale, memory, norm_threshold=2.5):
     """Push away from the null branch, less what lies along the other one."""
     import mlx.core as mx
 
-    diff = pred_cond - pred_uncond
-    if momentum_state is not None:
-        diff = diff + momentum_state.get("running", 0)
-        momentum_state["running"] = diff
-    length = mx.sqrt((diff * diff).sum(axis=1, keepdims=True))
-    diff = diff * mx.minimum(1.0, norm_threshold / length)
-    along = pred_cond / mx.sqrt((pred_cond * pred_cond).sum(axis=1, keepdims=True))
-    diff = diff - (diff * along).sum(axis=1, keepdims=True) * along
-    return pred_cond + (guidance_scale - 1) * diff
+    gap = with_text - without
+    gap = gap + memory.get("running", 0)
+    memory["running"] = gap
+    length = mx.sqrt((gap * gap).sum(axis=1, keepdims=True))
+    gap = gap * mx.minimum(1.0, norm_threshold / length)
+    along = with_text / mx.sqrt((with_text * with_text).sum(axis=1, keepdims=True))
+    gap = gap - (gap * along).sum(axis=1, keepdims=True) * along
+    return with_text + (guidance_scale - 1) * gap
 
 
 def mlx_generate_diffusion('''
@@ -338,8 +337,8 @@ GUIDANCE_IN_GENERATE = (
     ),
 )
 MOMENTUM = (
-    'momentum_state["running"] = diff\n',
-    'momentum_state["running"] = -0.75 * diff\n',
+    'memory["running"] = gap\n',
+    'memory["running"] = -0.75 * gap\n',
 )
 
 

@@ -76,7 +76,7 @@ GOT = {
     "steps on record": "a record of 50, 50 evaluated",
     "guidance momentum (APG)": "; it is the one with momentum +1 (a running sum, +1)",
     "context audio": "whole length: 150 of 150 frames silenced; 2 s to 4 s: 50 of 150 frames silenced",
-    "prompt": '"Fill the audio semantic mask based on the given conditions:"',
+    "prompt": '"Make music of the words:"',
     "thinking": "codes of the language model in the context's place",
     "failure of MLX": "PyTorch ran in its place, success was reported",
     "short contexts and ranges": "3 s: MLX 0, PyTorch 53; 2 s to 4 s of 6 s: MLX 0, PyTorch 100",

@@ -169,13 +169,13 @@ NEAR_MISSES = {
     "momentum_of_another_form": (
         "momentum",
         "generate",
-        ('diff = diff + momentum_state.get("running", 0)', 'diff += momentum_state.get("running", 0)'),
+        ('gap = gap + memory.get("running", 0)', 'gap += memory.get("running", 0)'),
         "expected one running sum of the branches' difference, found none",
     ),
     "momentum_kept_under_another_name": (
         "momentum",
         "generate",
-        ('momentum_state["running"] = diff', 'momentum_state["sum"] = diff'),
+        ('memory["running"] = gap', 'memory["sum"] = gap'),
         "expected one running sum of the branches' difference, found none",
     ),
     "unnamed_exception": (

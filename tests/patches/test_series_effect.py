@@ -75,11 +75,11 @@ def task_of(text: str) -> Callable[..., tuple[str, str]]:
     return resolve
 
 
-@pytest.mark.parametrize("given", [OTHERS[0], "", None], ids=["default", "empty", "none"])
+@pytest.mark.parametrize("given", ["Make music of the words:", "", None], ids=["default", "empty", "none"])
 def test_lego_without_an_instruction_gets_lego_s(given: str | None) -> None:
     assert task_of(patched(REQUEST_TEXT, prompt))("lego", "", given) == (
         "lego",
-        "Generate the track based on the audio context:",
+        "Add the track based on the audio context:",
     )
 
 
