@@ -178,3 +178,12 @@ class TestRefusals:
         assert refusal(path) == (
             f"context audio {path} cannot be read as audio ([Errno 13] Permission denied); {KINDS}"
         )
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 32000, 44100, 48000, 88200, 96000, 192000])
+def test_any_length_at_any_rate_has_the_samples_that_it_has_at_48_khz(rate, tmp_path):
+    for samples in (3 * rate, 3 * rate + 1, 7 * rate - 13):
+        path = tmp_path / "context.wav"
+        soundfile.write(path, np.full(samples, 0.1, dtype=np.float32), rate)
+        found = IoAudioMixin().process_target_audio(path).shape[-1]
+        assert found == int(samples * 48000 / rate + 0.5)
