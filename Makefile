@@ -4,7 +4,7 @@ ROOT ?= ACE-Step-1.5
 py := .venv/bin/python
 code := ACE-Step-1.5/acestep patches scripts tests
 
-.PHONY: smoke test lint verify bench coverage setup clean
+.PHONY: smoke test lint verify bench loop-table coverage setup clean
 .DEFAULT_GOAL := smoke
 
 setup:
@@ -26,6 +26,9 @@ verify: setup
 
 bench: setup
 	@$(py) scripts/bench_lego.py $(ARGS)
+
+loop-table: setup
+	@$(py) scripts/loop_table.py $(ARGS)
 
 coverage: setup
 	@$(py) -m pytest -n 2 --cov --cov-report=term-missing:skip-covered

@@ -121,7 +121,7 @@ def test_language_model(name: str) -> None:
 
 
 def test_other_methods() -> None:
-    assert refusal(infer_method="sde") == "infer_method is 'sde', this fork runs 'ode' only"
+    assert refusal(infer_method="heun") == "infer_method is 'heun', expected 'ode', or 'sde' on MLX"
 
 
 def test_a_language_model_handler() -> None:

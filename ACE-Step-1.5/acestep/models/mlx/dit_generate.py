@@ -60,8 +60,11 @@ def nearest(values: list[float], wanted: float) -> float:
     return min(values, key=lambda value: abs(value - wanted))
 
 
-def draw_noise(seed: int | list[int] | None, shape: tuple[int, ...]) -> Any:
-    """Noise [batch, frames, channels], float32; a list holds one seed for each item of the batch."""
+def draw_noise(seed: int | list[int] | None, shape: tuple[int, ...], step: int = 0) -> Any:
+    """Noise [batch, frames, channels], float32; a list holds one seed for each item of the batch.
+
+    step: 0 is what a run starts from; an SDE run draws anew after each of its steps, 1 after the first.
+    """
     import mlx.core as mx
 
     if isinstance(seed, list):
@@ -69,8 +72,9 @@ def draw_noise(seed: int | list[int] | None, shape: tuple[int, ...]) -> Any:
             raise ValueError(
                 f"{len(seed)} seeds were given for a batch of {shape[0]}; give one for each item"
             )
-        return mx.concatenate([draw_noise(item, (1, *shape[1:])) for item in seed])
-    return mx.random.normal(shape, key=None if seed is None else mx.random.key(seed))
+        return mx.concatenate([draw_noise(item, (1, *shape[1:]), step) for item in seed])
+    # A key is 64 bits, a seed 32: each step of each seed has a key of its own.
+    return mx.random.normal(shape, key=None if seed is None else mx.random.key(seed + (step << 32)))
 
 
 def mlx_generate_diffusion(
@@ -94,7 +98,8 @@ def mlx_generate_diffusion(
 
     Arrays are float32: encoder_hidden_states_np [batch, encoder length, width], context_latents_np [batch, frames,
     128], null_condition_emb_np [1, 1, width]; src_latents_shape is (batch, frames, 64). Guidance acts at a
-    guidance_scale above 1, in the steps with cfg_interval_start <= t <= cfg_interval_end.
+    guidance_scale above 1, in the steps with cfg_interval_start <= t <= cfg_interval_end. infer_method "ode" follows
+    the velocity; "sde" goes to the predicted end of the way each time, then back to the next t with new noise.
     Returns target_latents and noise as arrays [batch, frames, 64], the timesteps that ran, time_costs in seconds.
     """
     import mlx.core as mx
@@ -102,8 +107,13 @@ def mlx_generate_diffusion(
     from .dit_model import MLXCrossAttentionCache
     from .guidance import AdaptiveProjectedGuidance
 
-    if infer_method != "ode":
-        raise ValueError(f"infer_method is {infer_method!r}, this loop runs 'ode' only")
+    if infer_method not in ("ode", "sde"):
+        raise ValueError(f"infer_method is {infer_method!r}, expected 'ode' or 'sde'")
+    if context_latents_np.shape[:2] != tuple(src_latents_shape[:2]):
+        raise ValueError(
+            f"context_latents_np holds {context_latents_np.shape[:2]} (batch, frames), src_latents_shape says "
+            f"{tuple(src_latents_shape[:2])}; both are to be the same"
+        )
     if guidance_scale > 1.0 and null_condition_emb_np is None:
         raise ValueError(f"guidance_scale is {guidance_scale}, which needs null_condition_emb_np; it is None")
 
@@ -141,8 +151,12 @@ def mlx_generate_diffusion(
     mx.eval(x, context)
     diffusion_start = time.perf_counter()
     steps = list(zip(t_schedule, [*t_schedule[1:], 0.0], strict=True))
-    for t, t_next in tqdm(steps, desc="MLX DiT diffusion", disable=disable_tqdm):
-        x = x - predict(x, t) * (t - t_next)
+    for step, (t, t_next) in enumerate(tqdm(steps, desc="MLX DiT diffusion", disable=disable_tqdm), start=1):
+        velocity = predict(x, t)
+        if infer_method == "ode" or t_next == 0.0:
+            x = x - velocity * (t - t_next)
+        else:  # noised to the very t that the decoder is told next, the shifted one
+            x = t_next * draw_noise(seed, src_latents_shape, step) + (1 - t_next) * (x - velocity * t)
         mx.eval(x)
     diffusion_seconds = time.perf_counter() - diffusion_start
 

@@ -231,8 +231,17 @@ class TestOldCallers:
 
 def test_other_methods_are_refused_before_anything_runs(load_pair: Any) -> None:
     decoder = CountingDecoder(load_pair().mlx)
-    with pytest.raises(ValueError, match="infer_method is 'sde', this loop runs 'ode' only"):
-        by_mlx(decoder, random_conditions(load_pair().config, 1, 5), infer_method="sde")
+    with pytest.raises(ValueError, match="infer_method is 'heun', expected 'ode' or 'sde'"):
+        by_mlx(decoder, random_conditions(load_pair().config, 1, 5), infer_method="heun")
+    assert decoder.evaluations == 0
+
+
+def test_lengths_that_differ_are_refused_before_anything_runs(load_pair: Any) -> None:
+    decoder = CountingDecoder(load_pair().mlx)
+    c = random_conditions(load_pair().config, 1, 5)
+    c.context = c.context[:, :4]
+    with pytest.raises(ValueError, match=r"context_latents_np holds \(1, 4\) .* says \(1, 5\)"):
+        by_mlx(decoder, c)
     assert decoder.evaluations == 0
 
 
@@ -255,6 +264,11 @@ def test_bar_is_named_and_ends_in_the_step_count(load_pair: Any, capsys: pytest.
 
 class TestNoise:
     """Seeds and what is drawn from them."""
+
+    def test_each_step_of_each_seed_draws_its_own(self) -> None:
+        drawn = [np.array(draw_noise(seed, (1, 7, 3), step)) for seed in (0, 1, 2**32 - 1) for step in range(3)]
+        assert len({noise.tobytes() for noise in drawn}) == 9
+        assert_equal(draw_noise([5, 6], (2, 7, 3), 2)[1:], draw_noise(6, (1, 7, 3), 2))
 
     def test_same_seed_same_noise(self) -> None:
         assert_equal(draw_noise(5, (2, 7, 3)), draw_noise(5, (2, 7, 3)))
