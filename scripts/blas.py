@@ -1,11 +1,12 @@
 """A fast BLAS for mlx on Linux, whose wheel computes matrix products with the reference one.
 
-Imported before mlx: a library is put in front of another when a program starts, so the program is started again.
+A library is put in front of another when a program starts: a child is started so, the benchmark starts itself again.
 """
 
 import ctypes
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,21 +30,38 @@ def find_openblas() -> Path | None:
     return None
 
 
-def use_openblas() -> str | None:
-    """Starts this program again with OpenBLAS in front; returns what to tell the user where there is none.
+def openblas_environment() -> tuple[dict[str, str], str | None]:
+    """What a process that computes with mlx is to be started with, and what to tell the user where there is none.
 
-    Returns None where nothing is to be done: not on Linux, or a BLAS is in front already.
+    Both are empty where nothing is to be done: not on Linux, no mlx for the CPU, or a BLAS is in front already.
     """
-    if sys.platform != "linux" or "blas" in os.environ.get("LD_PRELOAD", ""):
-        return None
-    path = find_openblas()
-    if path is not None:
-        start_again_with(path)
-    return NONE_FOUND
+    before = os.environ.get("LD_PRELOAD", "")
+    if sys.platform != "linux" or "blas" in before or not mlx_is_for_the_cpu():
+        return {}, None
+    library = find_openblas()
+    if library is None:
+        return {}, NONE_FOUND
+    return {"LD_PRELOAD": f"{library}:{before}".rstrip(":")}, None
 
 
-def start_again_with(library: Path) -> NoReturn:
-    """This program anew, with its arguments, `library` loaded before all others."""
-    preload = f"{library}:{os.environ.get('LD_PRELOAD', '')}".rstrip(":")
+def mlx_is_for_the_cpu() -> bool:
+    """Of mlx's builds for Linux."""
+    try:
+        version("mlx-cpu")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def use_openblas() -> str | None:
+    """Starts this program again with OpenBLAS in front; returns what to tell the user where there is none."""
+    environment, note = openblas_environment()
+    if environment:
+        start_again_with(environment)
+    return note
+
+
+def start_again_with(environment: dict[str, str]) -> NoReturn:
+    """This program anew, with its arguments."""
     sys.stdout.flush()
-    os.execve(sys.executable, sys.orig_argv, {**os.environ, "LD_PRELOAD": preload})
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})

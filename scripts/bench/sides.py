@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
-import torch
-from diffusers import AceStepTransformer1DModel
 from mlx.utils import tree_flatten
 
 from acestep.constants import LATENT_FRAMES_PER_SECOND
@@ -15,7 +14,9 @@ from acestep.models.config import ModelConfig
 from acestep.models.mlx.dit_convert import LARGE_PRODUCTS, PRECISIONS
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
-from acestep.models.weights import diffusers_name
+
+if TYPE_CHECKING:  # it takes seconds and hundreds of MB, which a side on MLX is not to be charged with
+    from diffusers import AceStepTransformer1DModel
 
 HEAD_DIM = 128
 STEPS = 50
@@ -91,8 +92,13 @@ class Models:
         return MLXFastDecoder(self.plain)
 
     @cached_property
-    def torch(self) -> AceStepTransformer1DModel:
+    def torch(self) -> "AceStepTransformer1DModel":
         """diffusers' decoder on a copy of them."""
+        import torch
+        from diffusers import AceStepTransformer1DModel
+
+        from acestep.models.weights import diffusers_name
+
         config = self.config
         with torch.device("meta"):
             decoder = AceStepTransformer1DModel(
@@ -149,7 +155,6 @@ def frames_of(seconds: float) -> int:
 def evaluations(models: Models, inputs: Inputs, names: tuple[str, ...]) -> Mapping[str, Evaluation]:
     """Each side's evaluation in the midst of a run of 50 steps; what it returns is computed."""
     arrays = {name: mx.array(value) for name, value in vars(inputs).items()}
-    tensors = {name: torch.from_numpy(value) for name, value in vars(inputs).items()}
     schedule = [1 - i / STEPS for i in range(STEPS)]
 
     def on_mlx(decoder: MLXDiTDecoder | MLXFastDecoder) -> Evaluation:
@@ -163,6 +168,9 @@ def evaluations(models: Models, inputs: Inputs, names: tuple[str, ...]) -> Mappi
         return evaluate
 
     def on_torch() -> np.ndarray:
+        import torch
+
+        tensors = {name: torch.from_numpy(value) for name, value in vars(inputs).items()}
         t = torch.full((2,), T)
         with torch.inference_mode():
             return models.torch(timestep=t, timestep_r=t, **tensors).sample.numpy()

@@ -3,14 +3,13 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from acestep.models.checkpoints import load_decoder
-from acestep.models.config import read_config
-from acestep.models.torch_loop import torch_generate_diffusion
 from smoke.request import Request
 from smoke.run import Run
+
+if TYPE_CHECKING:
+    import torch
 
 INPUTS = ("noise", "context_latents", "encoder_hidden_states", "null_condition_emb")
 
@@ -28,7 +27,7 @@ class Distances:
     pytorch_timesteps: Sequence[float] = ()
 
 
-def relative_l2(a: torch.Tensor, b: torch.Tensor) -> float:
+def relative_l2(a: "torch.Tensor", b: "torch.Tensor") -> float:
     """|a - b| / |b| in float64; infinite where the shapes differ."""
     if a.shape != b.shape:
         return float("inf")
@@ -50,6 +49,14 @@ def distances_to_pytorch(
     Runs that had the very same inputs share one PyTorch run. `at` is called with the number of its steps so far, of
     all the runs together.
     """
+    import torch
+
+    from acestep.models.checkpoints import (
+        load_decoder,  # for seconds, and who asks for --help needs none of it
+    )
+    from acestep.models.config import read_config
+    from acestep.models.torch_loop import torch_generate_diffusion
+
     if request.checkpoint is None:
         raise ValueError("the request names no checkpoint to load PyTorch's decoder from")
     decoder = load_decoder(request.checkpoint, read_config(request.checkpoint))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from acestep.core.generation.handler.io_audio import IoAudioMixin
 from acestep.errors import BackendError
+from blas import openblas_environment
 from smoke.before import reverted_copy
 from smoke.checkout import Checkout, prepare, with_context_note
 from smoke.output import publish, workspace
@@ -46,6 +46,10 @@ def run_smoke(
     say(console, introduction(requests))
     if checkout is not None:
         say(console, checkout.introduction())
+    from acestep.core.generation.handler.io_audio import (
+        IoAudioMixin,  # imports PyTorch; by now all options are good
+    )
+
     with workspace(out) as scratch, ExitStack() as stack:
         audio = IoAudioMixin().process_target_audio(asked.context)
         parts = stack.enter_context(showing(sys.stderr))
@@ -63,6 +67,14 @@ def run_smoke(
         else:
             judged = checkout.name
             trees[judged] = prepare(checkout, checkpoint, scratch / "checkout"), requests
+        if asked.checkpoint is not None and asked.backend == "mlx":  # tiny weights gain nothing from it
+            blas, note = openblas_environment()
+            if note:
+                say(console, f"note: {note}")
+            trees = {
+                name: (replace(tree, environment={**tree.environment, **blas}), orders)
+                for name, (tree, orders) in trees.items()
+            }
         runs = run_all(trees, scratch, parts, together=asked.checkpoint is None)
         if checkout is not None:
             runs[judged] = [with_context_note(run, checkpoint) for run in runs[judged]]

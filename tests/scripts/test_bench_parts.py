@@ -168,12 +168,13 @@ class TestBlas:
 
     @pytest.mark.parametrize(
         ("platform", "preload"),
-        [("darwin", ""), ("linux", "/lib/libopenblas.so.0")],
-        ids=["mac", "preloaded"],
+        [("darwin", ""), ("linux", "/lib/libopenblas.so.0"), ("linux", "")],
+        ids=["mac", "preloaded", "mlx_on_a_gpu"],
     )
     def test_nothing_is_done_where_nothing_is_needed(
         self, monkeypatch: pytest.MonkeyPatch, platform: str, preload: str
     ) -> None:
+        monkeypatch.setattr(blas, "mlx_is_for_the_cpu", lambda: bool(preload) or platform == "darwin")
         monkeypatch.setattr(sys, "platform", platform)
         monkeypatch.setenv("LD_PRELOAD", preload)
         monkeypatch.setattr(blas, "find_openblas", lambda: pytest.fail("looked for a library"))

@@ -73,7 +73,7 @@ def processes_of(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("after", ["vocals for", "loading: "], ids=["while it loads", "while it runs"])
 def test_ctrl_c_ends_all_of_it_within_a_second_and_leaves_nothing(after, tmp_path):
-    command = [sys.executable, str(SCRIPT), "--steps", "1000", "--out", str(tmp_path / "new" / "out")]
+    command = [sys.executable, str(SCRIPT), "--no-before", "--steps", "1000", "--out", str(tmp_path / "new" / "out")]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
     )

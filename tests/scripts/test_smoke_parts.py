@@ -3,16 +3,22 @@
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from rich.console import Console
 
+from smoke import session
 from smoke.compare import Distances, relative_l2, schedule_distance
 from smoke.judge import judge
 from smoke.report import caption, mix_over_context
+from smoke.request import Request
 from smoke.run import Run
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 GOOD_STEM = MappingProxyType({"rms": 0.1, "peak": 0.5, "clipped": 0.0, "samples": 48000})
 EQUAL = Distances(schedule=0.0, latents=3e-7)
@@ -117,3 +123,44 @@ def test_smoke_wav_is_what_its_script_renders():
     assert Path(SMOKE_WAV).stat().st_size < 2_000_000
     assert np.abs(samples).mean() > 0.01
     assert np.abs(samples[:, 0] - samples[:, 1]).max() > 0.01
+
+
+class TestBlasOfTheRun:
+    """Real weights on mlx's CPU build are computed with a fast library, or the user is told that they are not."""
+
+    @pytest.mark.parametrize(
+        ("changes", "given"),
+        [
+            pytest.param({}, {"LD_PRELOAD": "libopenblas.so.0"}, id="real_weights"),
+            pytest.param({"checkpoint": None}, {}, id="tiny_weights"),
+            pytest.param({"backend": "torch"}, {}, id="torch"),
+        ],
+    )
+    def test_process_is_started_with_it(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        tiny_root: Any,
+        changes: dict[str, Any],
+        given: dict[str, str],
+    ) -> None:
+        class Seen(Exception):
+            pass
+
+        def run_all(trees: Any, *_: Any, **__: Any) -> None:
+            raise Seen(*(dict(tree.environment) for tree, _ in trees.values()))
+
+        monkeypatch.setattr(session, "run_all", run_all)
+        monkeypatch.setattr(
+            session, "openblas_environment", lambda: ({"LD_PRELOAD": "libopenblas.so.0"}, "slow")
+        )
+        fields: dict[str, Any] = {"context": ROOT / "scripts/smoke.wav", "track": "vocals", "steps": 2}
+        fields |= {"guidance_scale": 1.0, "shift": 1.0, "seed": 1, "backend": "mlx", "device": "cpu"}
+        fields |= {"checkpoint": tiny_root() / "checkpoints/acestep-v15-base", **changes}
+        console = Console(record=True, width=200)
+        with pytest.raises(Seen) as seen:
+            session.run_smoke(
+                ROOT / "ACE-Step-1.5", [Request(**fields)], tmp_path / "out", console, before=False
+            )
+        assert seen.value.args == (given,)
+        assert ("note: slow" in console.export_text()) == bool(given)

@@ -88,8 +88,9 @@ def test_guidance_interval_reaches_the_loop(host: Host) -> None:
 
 
 def test_method_reaches_the_loop(host: Host) -> None:
-    with pytest.raises(ValueError, match="infer_method is 'sde'"):
-        run(host, infer_method="sde")
+    assert not torch.equal(run(host, infer_method="sde")["target_latents"], run(host)["target_latents"])
+    with pytest.raises(ValueError, match="infer_method is 'heun'"):
+        run(host, infer_method="heun")
 
 
 @pytest.mark.parametrize("name", ["encoder_hidden_states", "context_latents"])
