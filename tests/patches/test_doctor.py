@@ -180,7 +180,7 @@ def test_application_that_cannot_run_is_neither_red_nor_green(tmp_path: Path) ->
 
 def test_time_that_is_up_is_told(tmp_path: Path) -> None:
     endless = SICK.edited("generate", ("TABLES = ", "while True:\n    pass\n\nTABLES = "))
-    report = examine(endless.write(tmp_path), time_limit=4.0)
+    report = examine(endless.write(tmp_path), time_limit=2.0)
     assert got(report, "steps") == "the probe was still running when its time was up"
 
 

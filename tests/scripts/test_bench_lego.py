@@ -20,6 +20,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """run(*arguments): exit status, what was printed, what was complained of. Memory is not measured in it."""
     monkeypatch.setattr(session, "peak_memory", lambda *_: {"process": GIB, "run": GIB})
     monkeypatch.setattr(session, "import_seconds", lambda: 0.25)
+    monkeypatch.setattr(session, "RUN_SECONDS", 1.0)
     monkeypatch.setattr(bench_lego, "BLAS_NOTE", "no OpenBLAS", raising=False)
 
     def call(*arguments: str) -> tuple[int, str, str]:
