@@ -87,7 +87,7 @@ def test_ctrl_c_ends_all_of_it_within_a_second_and_leaves_nothing(tmp_path):
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
     )
     assert process.stdout is not None
-    assert any(line.startswith("loading: ") for line in process.stdout)
+    assert any(line.startswith("vocals for") for line in process.stdout)
     time.sleep(0.5)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)

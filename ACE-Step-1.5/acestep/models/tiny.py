@@ -148,9 +148,9 @@ def _write_vae(folder: Path, seed: int) -> None:
         torch.manual_seed(seed)
         vae = AutoencoderOobleck(
             encoder_hidden_size=2 * LATENT_CHANNELS,  # mean and scale
-            downsampling_ratios=[2, 4, 4, 6, 10],
+            downsampling_ratios=[10, 6, 4, 4, 2],  # the largest first: what follows is on fewer samples
             channel_multiples=[1, 1, 1, 1, 1],
-            decoder_channels=8,
+            decoder_channels=4,
             decoder_input_channels=LATENT_CHANNELS,
             audio_channels=2,
             sampling_rate=48000,
