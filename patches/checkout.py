@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from patches.errors import FilesMissing, LeavesRoot, WrongFolder
+from .errors import FilesMissing, LeavesRoot, WrongFolder
 
 EXECUTE = Path("acestep/core/generation/handler/service_generate_execute.py")
 DIFFUSION = Path("acestep/core/generation/handler/diffusion.py")

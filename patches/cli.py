@@ -6,20 +6,37 @@ nothing but LibCST.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from patches.checkout import Checkout, locate
-from patches.errors import KitError
-from patches.outcomes import NotApplied, Role
-from patches.plan import WRITE_ORDER, Plan, make_plan, read_files
-from patches.report import check_json, check_text, refusal
-from patches.revert import REVERT_ORDER, make_revert
-from patches.unified import prefix_in_repository, unified_diff
-from patches.write import Change, write_all
+from .checkout import Checkout, locate
+from .errors import KitError
+from .outcomes import NotApplied, Role
+from .plan import WRITE_ORDER, Plan, make_plan, read_files
+from .report import check_json, check_text, refusal
+from .revert import REVERT_ORDER, make_revert
+from .unified import prefix_in_repository, unified_diff
+from .write import Change, write_all
 
 DONE, TO_APPLY, CANNOT = 0, 1, 3
+
+
+def run() -> int:
+    """The command line in a terminal: no traceback for a closed pipe, for Ctrl-C, or for a name beyond UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        status = main()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print("Interrupted; all files are as they were.", file=sys.stderr)
+        return 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(options: argparse.Namespace) -> int:
     if options.series:
-        from patches.lego import verbs
+        from .lego import verbs
 
         return verbs.check(options, _say)
     checkout, plan = _planned(options)
@@ -46,7 +63,7 @@ def check(options: argparse.Namespace) -> int:
 
 def diff(options: argparse.Namespace) -> int:
     if options.series:
-        from patches.lego import verbs
+        from .lego import verbs
 
         return verbs.diff(options, _say, _failed)
     checkout, plan = _planned(options)
@@ -68,7 +85,7 @@ def diff(options: argparse.Namespace) -> int:
 
 def apply(options: argparse.Namespace) -> int:
     if options.series:
-        from patches.lego import verbs
+        from .lego import verbs
 
         return verbs.apply(options, _say, _failed)
     checkout, plan = _planned(options)
@@ -91,7 +108,7 @@ def apply(options: argparse.Namespace) -> int:
 
 def revert(options: argparse.Namespace) -> int:
     if options.series:
-        from patches.lego import verbs
+        from .lego import verbs
 
         return verbs.revert(options, _say)
     checkout = locate(options.root)
@@ -115,7 +132,7 @@ def revert(options: argparse.Namespace) -> int:
 def verify(options: argparse.Namespace) -> int:
     if options.all:
         return _doctor(options)
-    from patches.verify import render_report, verify_checkout  # torch and mlx only for this verb
+    from .verify.report import render_report, verify_checkout  # torch and mlx only for this verb
 
     report = verify_checkout(
         options.root, steps=tuple(options.steps), shift=options.shift, guidance_scale=options.guidance_scale
@@ -127,7 +144,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from patches.doctor.report import examine, render
+    from .doctor.report import examine, render
 
     report = examine(options.root)
     _say(options, "" if options.json else render(report), report.to_json())
@@ -204,7 +221,7 @@ class _List(argparse.Action):
     """Prints what `--series` takes; no checkout is needed for that."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from patches.lego.verbs import listing
+        from .lego.verbs import listing
 
         print(listing())
         parser.exit()

@@ -4,11 +4,11 @@ Upstream forwards the steps since 82a5d84 (2026-02-25), the kind never. A host w
 unit tests build such) keeps today's behaviour; a config that does not say counts as base, as upstream has it.
 """
 
-from patches.names import GENERATE, RUN, STEPS_ARGUMENT, STEPS_PARAMETER
-from patches.outcomes import CannotEdit, Edit
-from patches.places import Call, Function, places_of
-from patches.source import Source
-from patches.splice import add_items, apply_splices, cut_items
+from .names import GENERATE, RUN, STEPS_ARGUMENT, STEPS_PARAMETER
+from .outcomes import CannotEdit, Edit
+from .places import Call, Function, places_of
+from .source import Source
+from .splice import add_items, apply_splices, cut_items
 
 KIND = 'is_turbo=getattr(self, "config", None) is None or getattr(self.config, "is_turbo", False)'
 PARAMETER = f"parameter infer_steps of {RUN}"

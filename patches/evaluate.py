@@ -7,8 +7,8 @@ import builtins
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from patches.library import library_call
-from patches.values import (
+from .library import library_call
+from .values import (
     NOTHING_KNOWN,
     UNKNOWN,
     Origin,

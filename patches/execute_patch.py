@@ -7,14 +7,14 @@ request hold `infer_steps`, the call left it out.
 import ast
 from collections.abc import Iterator
 
-from patches.evaluate import dotted
-from patches.facts import facts_of
-from patches.judge import request_holds_steps
-from patches.names import BUILD, RUN
-from patches.outcomes import CannotEdit, Edit
-from patches.places import Call, Places, places_of
-from patches.source import Source
-from patches.splice import Item, add_items, apply_splices, cut_items
+from .evaluate import dotted
+from .facts import facts_of
+from .judge import request_holds_steps
+from .names import BUILD, RUN
+from .outcomes import CannotEdit, Edit
+from .places import Call, Places, places_of
+from .source import Source
+from .splice import Item, add_items, apply_splices, cut_items
 
 LINE = f"infer_steps passed to {RUN}"
 

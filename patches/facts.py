@@ -3,8 +3,8 @@
 import ast
 from functools import lru_cache
 
-from patches.evaluate import Evaluator, Facts
-from patches.values import Origin, Value, constant, something
+from .evaluate import Evaluator, Facts
+from .values import Origin, Value, constant, something
 
 
 @lru_cache(maxsize=32)  # each request that is followed through a module asks for these again

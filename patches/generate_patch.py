@@ -7,7 +7,7 @@ base model's custom timesteps are still cut to 20 values and snapped to turbo's 
 import ast
 from collections.abc import Iterable, Sequence
 
-from patches.names import (
+from .names import (
     GENERATE,
     KIND_ARGUMENT,
     KIND_PARAMETER,
@@ -15,10 +15,10 @@ from patches.names import (
     STEPS_ARGUMENT,
     STEPS_PARAMETER,
 )
-from patches.outcomes import CannotEdit, Edit
-from patches.places import Body, Call, Function, places_of
-from patches.source import Source
-from patches.splice import Splice, add_items, apply_splices, cut_items, newline_at
+from .outcomes import CannotEdit, Edit
+from .places import Body, Call, Function, places_of
+from .source import Source
+from .splice import Splice, add_items, apply_splices, cut_items, newline_at
 
 COMMENT = (
     "# A base model takes one decoder evaluation a step, as many as asked for; turbo keeps what follows."

@@ -10,9 +10,9 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from patches.evaluate import Evaluator, dotted
-from patches.facts import facts_of
-from patches.values import NOTHING_KNOWN, UNKNOWN, Value, constant, either, origins_of, something
+from .evaluate import Evaluator, dotted
+from .facts import facts_of
+from .values import NOTHING_KNOWN, UNKNOWN, Value, constant, either, origins_of, something
 
 Env = dict[str, Value]
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef

@@ -10,12 +10,12 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from patches.facts import facts_of
-from patches.interpret import Arguments, DoesNotFit, FunctionNode, Interpreter, TooMuchToFollow
-from patches.names import BUILD, GENERATE, RUN
-from patches.request import LISTED, PLAIN, STEPS, TURBO, Request, asked_for, host
-from patches.source import Source
-from patches.values import Origin, Value, constant
+from .facts import facts_of
+from .interpret import Arguments, DoesNotFit, FunctionNode, Interpreter, TooMuchToFollow
+from .names import BUILD, GENERATE, RUN
+from .request import LISTED, PLAIN, STEPS, TURBO, Request, asked_for, host
+from .source import Source
+from .values import Origin, Value, constant
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from patches.values import UNKNOWN, Origin, Value, constant, origins_of, something
+from .values import UNKNOWN, Origin, Value, constant, origins_of, something
 
 _FOLDED: Mapping[str, Callable[..., object]] = {
     "int": int, "float": float, "bool": bool, "abs": abs, "round": round, "max": max, "min": min,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from patches.source import Source
+from .source import Source
 
 
 class Role(Enum):

@@ -11,10 +11,10 @@ from functools import lru_cache
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
-from patches.errors import UnreadableSource
-from patches.names import GENERATE, RUN, SCHEDULE
-from patches.source import Source
-from patches.splice import Item, ItemList, end_of_line, indent_before
+from .errors import UnreadableSource
+from .names import GENERATE, RUN, SCHEDULE
+from .source import Source
+from .splice import Item, ItemList, end_of_line, indent_before
 
 
 @dataclass(frozen=True)

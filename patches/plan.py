@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from patches import diffusion_patch, execute_patch, generate_patch
-from patches.checkout import Checkout
-from patches.errors import UnreadableSource
-from patches.judge import Honoured, Judgement, Threesome, calls_that_fail, judge
-from patches.outcomes import Applied, CannotEdit, Edit, NotApplicable, NotApplied, Role, State
-from patches.source import Source, read
+from . import diffusion_patch, execute_patch, generate_patch
+from .checkout import Checkout
+from .errors import UnreadableSource
+from .judge import Honoured, Judgement, Threesome, calls_that_fail, judge
+from .outcomes import Applied, CannotEdit, Edit, NotApplicable, NotApplied, Role, State
+from .source import Source, read
 
 # The write order: each state in between still runs on MLX. E alone would make its call fail, and upstream then
 # runs PyTorch and says nothing.

@@ -1,8 +1,8 @@
 """Outcomes as people read them, and as JSON."""
 
-from patches.checkout import Checkout
-from patches.outcomes import Applied, NotApplicable
-from patches.plan import Plan
+from .checkout import Checkout
+from .outcomes import Applied, NotApplicable
+from .plan import Plan
 
 
 def check_text(checkout: Checkout, plan: Plan) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from patches.evaluate import dotted
-from patches.values import Origin, Value, constant, something
+from .evaluate import dotted
+from .values import Origin, Value, constant, something
 
 ASKED = 50
 STEPS = constant(ASKED, Origin.STEPS)

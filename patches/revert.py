@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from patches import generate_patch
-from patches.diffusion_patch import TURBO
-from patches.errors import KitError
-from patches.generate_patch import BLOCK_NAME
-from patches.judge import calls_that_fail
-from patches.names import RUN
-from patches.outcomes import Role
-from patches.plan import make_plan, threesome, undone
-from patches.source import Source
+from . import generate_patch
+from .diffusion_patch import TURBO
+from .errors import KitError
+from .generate_patch import BLOCK_NAME
+from .judge import calls_that_fail
+from .names import RUN
+from .outcomes import Role
+from .plan import make_plan, threesome, undone
+from .source import Source
 
 # E first: with D and G still patched the MLX path goes on as before 82a5d84, it does not fail.
 REVERT_ORDER = (Role.EXECUTE, Role.DIFFUSION, Role.GENERATE)

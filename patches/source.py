@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from patches.errors import UnreadableSource
+from .errors import UnreadableSource
 
 BOM = b"\xef\xbb\xbf"
 MAX_NESTING = 100  # real sources stay below 30; LibCST gives up at some 250

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from patches.errors import ChangedMeanwhile, WriteFailed
+from .errors import ChangedMeanwhile, WriteFailed
 
 _SUFFIX = ".patches-tmp"
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from patches.checkout import DIFFUSION, EXECUTE, GENERATE, GENERATE_EARLY
 from patches.cli import main as patches_main
-from patches.verify import render_report, verify_checkout
+from patches.verify.report import render_report, verify_checkout
 
 FILES = [path.as_posix() for path in (EXECUTE, DIFFUSION, GENERATE, GENERATE_EARLY)]
 

@@ -20,8 +20,8 @@ from typing import Any
 import mlx.core as mx
 import torch
 
-from patches.probe_host import CountingDecoder
-from patches.probe_imports import CannotProbe, import_file
+from ..harness.fakes import CountingDecoder
+from ..harness.imports import CannotProbe, import_file
 
 RATE, PER_FRAME, CHANNELS, TOKENS, WIDTH = 48_000, 1920, 64, 3, 8
 SILENCE = -3.0  # what silence is as a latent here; the source is around +1, and LM codes are made of -9

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from patches.doctor.application import CODES, lego_request, short, source, stopped_early
-from patches.doctor.context import INSTRUCTION
-from patches.doctor.line import SERIES, Finding, Line, found
-from patches.doctor.site import Site
-from patches.probe_imports import CannotProbe
+from ..harness.imports import CannotProbe
+from .application import CODES, lego_request, short, source, stopped_early
+from .context import INSTRUCTION
+from .line import SERIES, Finding, Line, found
+from .site import Site
 
 LINE = Line("thinking", "", "", SERIES)
 WHERE = "inference.py"

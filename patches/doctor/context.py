@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from patches.doctor.application import Seen, lego_request, silence, source, stopped_early
-from patches.doctor.line import SERIES, Finding, Line, found
-from patches.doctor.site import Site
-from patches.probe_imports import CannotProbe
+from ..harness.imports import CannotProbe
+from .application import Seen, lego_request, silence, source, stopped_early
+from .line import SERIES, Finding, Line, found
+from .site import Site
 
 LINE = Line("context audio", "a12a25a (2026-02-11)", "7f6e615 (2026-03-10)", SERIES)
 SECONDS, FRAMES = 6.0, 150

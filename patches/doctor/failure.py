@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from patches.doctor.application import lego_request, short, stopped_early
-from patches.doctor.context import INSTRUCTION
-from patches.doctor.line import SERIES, Finding, Line, found
-from patches.doctor.site import Site
-from patches.probe_imports import CannotProbe
+from ..harness.imports import CannotProbe
+from .application import lego_request, short, stopped_early
+from .context import INSTRUCTION
+from .line import SERIES, Finding, Line, found
+from .site import Site
 
 LINE = Line("failure of MLX", "a12a25a (2026-02-11)", "", SERIES)
 REASON = "the doctor made MLX fail"

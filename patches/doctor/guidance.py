@@ -13,10 +13,10 @@ import mlx.core as mx
 import numpy as np
 import torch
 
-from patches.doctor.line import SERIES, Finding, Line, found
-from patches.doctor.site import Site, base_case
-from patches.probe_host import CHANNELS, TOKENS, WIDTH, call_by_name
-from patches.probe_imports import CannotProbe, describe
+from ..harness.fakes import CHANNELS, TOKENS, WIDTH, call_by_name
+from ..harness.imports import CannotProbe, describe
+from .line import SERIES, Finding, Line, found
+from .site import Site, base_case
 
 LINE = Line(
     "guidance",

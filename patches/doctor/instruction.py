@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from patches.doctor.application import lego_request, short, stopped_early
-from patches.doctor.line import SERIES, Finding, Line, found
-from patches.doctor.site import Site
-from patches.lego.words import LEGO_WORDS
-from patches.probe_imports import CannotProbe
+from ..harness.imports import CannotProbe
+from ..lego.words import LEGO_WORDS
+from .application import lego_request, short, stopped_early
+from .line import SERIES, Finding, Line, found
+from .site import Site
 
 LINE = Line("prompt", "", "", SERIES)
 

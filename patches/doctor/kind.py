@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from patches.doctor.application import lego_request, model_config, short, stopped_early
-from patches.doctor.context import INSTRUCTION
-from patches.doctor.line import BASE_PATCHES, Finding, Line, found
-from patches.doctor.site import Site
-from patches.probe_imports import CannotProbe
+from ..harness.imports import CannotProbe
+from .application import lego_request, model_config, short, stopped_early
+from .context import INSTRUCTION
+from .line import BASE_PATCHES, Finding, Line, found
+from .site import Site
 
 LINE = Line("config without is_turbo", "", "", BASE_PATCHES)
 STEPS = 50

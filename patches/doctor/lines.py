@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from patches.doctor import (
+from . import (
     codes,
     context,
     failure,
@@ -18,8 +18,8 @@ from patches.doctor import (
     threads,
     torch_lines,
 )
-from patches.doctor.line import Finding, Line
-from patches.doctor.site import Site
+from .line import Finding, Line
+from .site import Site
 
 LINES: tuple[tuple[Line, Callable[[Site], Finding]], ...] = (
     (steps.LINE, steps.look),

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from patches.doctor.application import Seen, lego_request, stopped_early
-from patches.doctor.line import SERIES, Finding, Line, found
-from patches.doctor.site import Site
-from patches.probe_imports import CannotProbe
+from ..harness.imports import CannotProbe
+from .application import Seen, lego_request, stopped_early
+from .line import SERIES, Finding, Line, found
+from .site import Site
 
 LINE = Line("seed", "", "", SERIES)
 SEED = 42

@@ -16,7 +16,7 @@ def main() -> None:
     answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     request = json.load(sys.stdin)
-    from patches.probe_imports import CannotProbe
+    from ..harness.imports import CannotProbe
 
     try:
         _look(request, answer_to)
@@ -27,13 +27,13 @@ def main() -> None:
 
 
 def _look(request: dict[str, Any], answer_to: TextIO) -> None:
-    from patches.probe import require, versions
+    from ..verify.probe import require, versions
 
     require("mlx", "numpy", "torch")
-    from patches.doctor.line import unseen
-    from patches.doctor.lines import LINES
-    from patches.doctor.site import Site
-    from patches.probe_imports import CannotProbe, describe
+    from ..harness.imports import CannotProbe, describe
+    from .line import unseen
+    from .lines import LINES
+    from .site import Site
 
     _tell(answer_to, {"versions": versions(), "lines": [vars(line) for line, _ in LINES]})
     files = {role: Path(path) for role, path in request["files"].items()}

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from patches.doctor.site import Site
-from patches.probe_host import CHANNELS, TOKENS, WIDTH, build_payload, call_by_name
-from patches.probe_imports import CannotProbe, describe, import_file, stub_missing
+from ..harness.fakes import CHANNELS, TOKENS, WIDTH, build_payload, call_by_name
+from ..harness.imports import CannotProbe, describe, import_file, stub_missing
+from .site import Site
 
 HOME = Path("acestep/models/base")
 METHOD = "generate_audio"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from patches.doctor.application import lego_request, stopped_early
-from patches.doctor.context import INSTRUCTION
-from patches.doctor.line import BASE_PATCHES, Finding, Line, found
-from patches.doctor.site import Site
-from patches.probe_imports import CannotProbe
+from ..harness.imports import CannotProbe
+from .application import lego_request, stopped_early
+from .context import INSTRUCTION
+from .line import BASE_PATCHES, Finding, Line, found
+from .site import Site
 
 LINE = Line("steps on record", "a12a25a (2026-02-11)", "82a5d84 (2026-02-25)", BASE_PATCHES)
 STEPS = 50

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patches.checkout import locate
-from patches.doctor.line import DEFECT, FINE, UNSEEN, Finding, Line, unseen
-from patches.probe_process import Talk, run_module
+from ..checkout import locate
+from ..harness.process import Talk, run_module
+from .line import DEFECT, FINE, UNSEEN, Finding, Line, unseen
 
 TIME_LIMIT = 180.0
 
@@ -56,7 +56,7 @@ def examine(root: Path, time_limit: float = TIME_LIMIT) -> Report:
         "root": str(root.absolute()),
         "files": {role: str(path.absolute()) for role, path in files.items()},
     }
-    return _report(root, run_module("patches.doctor.probe", request, time_limit))
+    return _report(root, run_module("doctor.probe", request, time_limit))
 
 
 def _report(root: Path, talk: Talk) -> Report:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import torch
 
-from patches.doctor.application import CHANNELS, Seen, lego_request, stopped_early
-from patches.doctor.context import INSTRUCTION
-from patches.doctor.line import Finding, Line, found
-from patches.doctor.pytorch import Loop, still
-from patches.doctor.site import Site
-from patches.probe_imports import CannotProbe
+from ..harness.imports import CannotProbe
+from .application import CHANNELS, Seen, lego_request, stopped_early
+from .context import INSTRUCTION
+from .line import Finding, Line, found
+from .pytorch import Loop, still
+from .site import Site
 
 LINE = Line(
     "short contexts and ranges",

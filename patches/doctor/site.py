@@ -8,10 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from patches.doctor.application import Application
-from patches.probe import observe, reference_schedule
-from patches.probe_imports import CannotProbe, import_file
-from patches.probe_protocol import Case, Observation
+from ..harness.imports import CannotProbe, import_file
+from ..verify.cases import Case, Observation
+from ..verify.probe import observe, reference_schedule
+from .application import Application
 
 
 class Site:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from patches.doctor.line import BASE_PATCHES, Finding, Line, found
-from patches.doctor.site import Site, base_case
-from patches.probe_protocol import Case, Observation
-from patches.verify import CUSTOM, TOLERANCE, distance, judge
+from ..verify.cases import Case, Observation
+from ..verify.report import CUSTOM, TOLERANCE, distance, judge
+from .line import BASE_PATCHES, Finding, Line, found
+from .site import Site, base_case
 
 LINE = Line("steps", "a12a25a (2026-02-11)", "82a5d84 (2026-02-25)", BASE_PATCHES)
 CUSTOM_LINE = Line("custom timesteps", "a12a25a (2026-02-11)", "", BASE_PATCHES)

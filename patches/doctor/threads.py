@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from patches.doctor.application import Prepared, model_config, prepare, short, stopped_early
-from patches.doctor.context import INSTRUCTION
-from patches.doctor.line import SERIES, Finding, Line, found
-from patches.doctor.site import Site
-from patches.probe_imports import CannotProbe, describe
+from ..harness.imports import CannotProbe, describe
+from .application import Prepared, model_config, prepare, short, stopped_early
+from .context import INSTRUCTION
+from .line import SERIES, Finding, Line, found
+from .site import Site
 
 LINE = Line("worker threads", "a12a25a (2026-02-11)", "3b2bb82 (2026-04-30)", SERIES)
 ASKED = "the same from a worker thread"

@@ -11,12 +11,12 @@ import mlx.core as mx
 import numpy as np
 import torch
 
-from patches.doctor.application import short
-from patches.doctor.line import Finding, Line, found
-from patches.doctor.pytorch import METHOD, Loop, still, to_nothing
-from patches.doctor.site import Site
-from patches.probe_host import CHANNELS, TOKENS, WIDTH, call_by_name
-from patches.probe_imports import CannotProbe
+from ..harness.fakes import CHANNELS, TOKENS, WIDTH, call_by_name
+from ..harness.imports import CannotProbe
+from .application import short
+from .line import Finding, Line, found
+from .pytorch import METHOD, Loop, still, to_nothing
+from .site import Site
 
 SDE_LINE = Line(
     "SDE",

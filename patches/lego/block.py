@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from patches.outcomes import CannotEdit
-from patches.source import Source
-from patches.splice import Splice, apply_splices, end_of_line, indent_before, newline_at
+from ..outcomes import CannotEdit
+from ..source import Source
+from ..splice import Splice, apply_splices, end_of_line, indent_before, newline_at
 
 
 @dataclass(frozen=True)

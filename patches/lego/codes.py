@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ast
 
-from patches.lego.block import Block, behind, the_function, want_parameters
-from patches.lego.single import assignment
-from patches.source import Source
+from ..source import Source
+from .block import Block, behind, the_function, want_parameters
+from .single import assignment
 
 NAME = "codes"
 FILE = "acestep/inference.py"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from patches.lego.block import Block, behind, bodies, same, the_function, want_parameters
-from patches.lego.words import LEGO_WORDS
-from patches.outcomes import CannotEdit
-from patches.source import Source
+from ..outcomes import CannotEdit
+from ..source import Source
+from .block import Block, behind, bodies, same, the_function, want_parameters
+from .words import LEGO_WORDS
 
 NAME = "context"
 FILE = "acestep/core/generation/handler/conditioning_masks.py"

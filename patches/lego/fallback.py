@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import ast
 
-from patches.lego.block import Block, before, parameters
-from patches.lego.words import LEGO_WORDS
-from patches.names import RUN
-from patches.outcomes import CannotEdit
-from patches.source import Source
+from ..names import RUN
+from ..outcomes import CannotEdit
+from ..source import Source
+from .block import Block, before, parameters
+from .words import LEGO_WORDS
 
 NAME = "fallback"
 FILE = "execute"

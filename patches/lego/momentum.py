@@ -9,10 +9,10 @@ from __future__ import annotations
 import ast
 from itertools import pairwise
 
-from patches.lego.block import Block, behind, bodies, functions_named, parameters
-from patches.names import GENERATE
-from patches.outcomes import CannotEdit
-from patches.source import Source
+from ..names import GENERATE
+from ..outcomes import CannotEdit
+from ..source import Source
+from .block import Block, behind, bodies, functions_named, parameters
 
 NAME = "momentum"
 FILE = GENERATE

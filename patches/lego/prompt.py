@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ast
 
-from patches.lego.block import Block, before, the_function, want_parameters
-from patches.outcomes import CannotEdit
-from patches.source import Source
+from ..outcomes import CannotEdit
+from ..source import Source
+from .block import Block, before, the_function, want_parameters
 
 NAME = "prompt"
 FILE = "acestep/core/generation/handler/generate_music_request.py"

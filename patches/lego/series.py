@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from patches.checkout import Checkout, inside
-from patches.errors import KitError, UnreadableSource
-from patches.lego import codes, context, fallback, momentum, prompt, seed, threads
-from patches.lego.block import Block, cut, insert
-from patches.outcomes import Applied, CannotEdit, NotApplicable, NotApplied, State
-from patches.source import Source, read
+from ..checkout import Checkout, inside
+from ..errors import KitError, UnreadableSource
+from ..outcomes import Applied, CannotEdit, NotApplicable, NotApplied, State
+from ..source import Source, read
+from . import codes, context, fallback, momentum, prompt, seed, threads
+from .block import Block, cut, insert
 
 SERIES_NAME = "lego"
 

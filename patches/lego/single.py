@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from patches.outcomes import CannotEdit
+from ..outcomes import CannotEdit
 
 
 def assignment(function: ast.FunctionDef, name: str, value: str) -> ast.Assign:

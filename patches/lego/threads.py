@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ast
 
-from patches.lego.block import Block, behind
-from patches.outcomes import CannotEdit
-from patches.source import Source
+from ..outcomes import CannotEdit
+from ..source import Source
+from .block import Block, behind
 
 NAME = "threads"
 FILE = "acestep/models/mlx/dit_model.py"

@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from patches.checkout import Checkout, locate
-from patches.lego.series import PATCHES, SERIES_NAME, SeriesPlan, chosen, make_series_plan, take_out
-from patches.outcomes import NotApplicable
-from patches.unified import prefix_in_repository, unified_diff
-from patches.write import Change, write_all
+from ..checkout import Checkout, locate
+from ..outcomes import NotApplicable
+from ..unified import prefix_in_repository, unified_diff
+from ..write import Change, write_all
+from .series import PATCHES, SERIES_NAME, SeriesPlan, chosen, make_series_plan, take_out
 
 DONE, TO_APPLY, CANNOT = 0, 1, 3
 Say = Callable[[argparse.Namespace, str, object], None]

@@ -11,9 +11,9 @@ import torch
 
 from patches.checkout import locate
 from patches.errors import KitError
-from patches.probe_imports import CannotProbe
-from patches.probe_process import run_probe
-from patches.probe_protocol import Case, Observation
+from patches.harness.imports import CannotProbe
+from patches.harness.process import run_probe
+from patches.verify.cases import Case, Observation
 
 BASE, TURBO, NO_KEY = {"is_turbo": False}, {"is_turbo": True}, {}
 TOLERANCE = 1e-6

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patches.verify import CaseResult, VerifyReport, render_report, verify_checkout
+from patches.verify.report import CaseResult, VerifyReport, render_report, verify_checkout
 from tests.patches.mini_checkout import (
     BEFORE,
     FIXED,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from patches.probe_protocol import Case, Observation
-from patches.verify import VerifyReport, judge, plan_cases, render_report
+from patches.verify.cases import Case, Observation
+from patches.verify.report import VerifyReport, judge, plan_cases, render_report
 
 EIGHT = tuple(3 * t / (1 + 2 * t) for t in (i / 8 for i in range(8, 0, -1)))
 FALLING = (1.0, 0.7, 0.2)

@@ -8,11 +8,11 @@ import pytest
 
 from patches.checkout import locate
 from patches.errors import KitError
-from patches.probe import require
-from patches.probe_imports import CannotProbe
-from patches.probe_process import run_probe
-from patches.probe_protocol import Case
-from patches.verify import render_report, verify_checkout
+from patches.verify.probe import require
+from patches.harness.imports import CannotProbe
+from patches.harness.process import run_probe
+from patches.verify.cases import Case
+from patches.verify.report import render_report, verify_checkout
 from tests.patches.mini_checkout import PATCHED, MiniCheckout
 
 ONE_CASE = [Case("base", {"is_turbo": False})]

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import torch
 
-from patches.probe_imports import CannotProbe
+from .imports import CannotProbe
 
 BATCH, FRAMES, CHANNELS, TOKENS, WIDTH = 1, 8, 64, 3, 4
 

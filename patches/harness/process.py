@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from patches.checkout import Checkout
-from patches.probe_imports import CannotProbe
-from patches.probe_protocol import Case, Observation
+from ..checkout import Checkout
+from ..verify.cases import Case, Observation
+from .imports import CannotProbe
 
+PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 TIME_LIMIT = 120.0  # seconds; a cold torch import on a slow disk is what takes long
 
 
@@ -41,7 +42,7 @@ def run_probe(checkout: Checkout, cases: Sequence[Case], time_limit: float = TIM
         "generate": str(checkout.generate.absolute()),
         "cases": [asdict(case) for case in cases],
     }
-    answer = _answer(run_module("patches.probe", request, time_limit), time_limit)
+    answer = _answer(run_module("verify.probe", request, time_limit), time_limit)
     if "cannot" in answer:
         raise CannotProbe(answer["cannot"])
     return Answer(
@@ -72,7 +73,7 @@ def run_module(module: str, request: dict[str, Any], time_limit: float) -> Talk:
     with (
         tempfile.TemporaryDirectory(prefix="acestep-verify-", ignore_cleanup_errors=True) as folder,
         subprocess.Popen(
-            [sys.executable, "-P", "-B", "-m", module],
+            [sys.executable, "-P", "-B", str(PACKAGE_FOLDER), "_child", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -107,14 +108,8 @@ def _answer(talk: Talk, time_limit: float) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, str]:
-    """The caller's environment, with the folder that holds `patches` on the path and no bars drawn."""
-    paths = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "PYTHONIOENCODING": "utf-8",
-        "TQDM_DISABLE": "1",
-    }
+    """The caller's environment, without progress bars."""
+    return {**os.environ, "PYTHONIOENCODING": "utf-8", "TQDM_DISABLE": "1"}
 
 
 def _last_line(noise: str) -> str:

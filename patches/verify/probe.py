@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from patches.probe_imports import CannotProbe, describe, import_file, stub_missing
-from patches.probe_protocol import Case, Observation
+from ..harness.imports import CannotProbe, describe, import_file, stub_missing
+from .cases import Case, Observation
 
 BUILD = "_build_service_generate_kwargs"
 EXECUTE = "_execute_service_generate_diffusion"
@@ -112,7 +112,7 @@ def observe(
     generate: ModuleType,
 ) -> Observation:
     """Drive one case through the three sites, stubbing modules that turn out to be missing on the way."""
-    from patches.probe_host import build_host, class_with, refuse_blame
+    from ..harness.fakes import build_host, class_with, refuse_blame
 
     while True:
         host = build_host(class_with(execute, EXECUTE), class_with(diffusion, RUN), case.config)
@@ -139,7 +139,7 @@ def _reason(swallowed: BaseException | None) -> str:
 
 
 def _drive(host: Any, case: Case) -> None:
-    from patches.probe_host import BATCH, build_payload, call_by_name
+    from ..harness.fakes import BATCH, build_payload, call_by_name
 
     payload = build_payload()
     asked: dict[str, Any] = {
@@ -172,7 +172,7 @@ def unpatched_schedule(case: Case, generate: ModuleType) -> tuple[float, ...] | 
 
     import torch
 
-    from patches.probe_host import call_by_name
+    from ..harness.fakes import call_by_name
 
     schedule = getattr(generate, "get_timestep_schedule", None)
     if schedule is None:

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from patches.checkout import locate
-from patches.errors import KitError
-from patches.probe_imports import CannotProbe
-from patches.probe_process import run_probe
-from patches.probe_protocol import Case, Observation
+from ..checkout import locate
+from ..errors import KitError
+from ..harness.imports import CannotProbe
+from ..harness.process import run_probe
+from .cases import Case, Observation
 
 TOLERANCE = 1e-6  # of a timestep in (0, 1]; float32 resolves 6e-8 there
 CUSTOM = tuple(1.0 - 0.024 * i for i in range(40))  # longer than turbo's limit of 20, and on no turbo grid
