@@ -10,10 +10,10 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from patches.verify.probe import unpatched_schedule
 from patches.harness.fakes import CountingDecoder, build_host, class_with
 from patches.harness.imports import CannotProbe, import_file, stub_missing
 from patches.verify.cases import Case
+from patches.verify.probe import unpatched_schedule
 
 ROOT_PACKAGE = "probed_package"  # not acestep: these imports happen in the tests' own process
 APPLICATION = "raise RuntimeError('the whole application was started')\n"

@@ -8,10 +8,10 @@ import pytest
 
 from patches.checkout import locate
 from patches.errors import KitError
-from patches.verify.probe import require
 from patches.harness.imports import CannotProbe
 from patches.harness.process import run_probe
 from patches.verify.cases import Case
+from patches.verify.probe import require
 from patches.verify.report import render_report, verify_checkout
 from tests.patches.mini_checkout import PATCHED, MiniCheckout
 
