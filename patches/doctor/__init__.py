@@ -1,6 +1,5 @@
-"""`verify ROOT --all`: one line for each known way in which a LEGO request is not what was asked for.
+"""The doctor: what a checkout does about each known defect of LEGO, found by running its own code.
 
-Every line has a module of its own here (`lines` names them in order), which runs the checkout's own code with
-stand-ins for the models, in the probe process. What cannot be run on a checkout is said as such, and is neither
-a defect nor fine.
+`registry.CHECKS` lists the checks, each with one module in `checks`. They run in a child process with fakes for the
+models. A check that cannot be run on a checkout is skipped, with the reason.
 """

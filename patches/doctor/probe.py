@@ -1,6 +1,6 @@
-"""The doctor's probe process: looks at a checkout line by line, and answers with one JSON object for each line.
+"""The doctor's child process: runs the checks on a checkout, and answers with one line of JSON for each.
 
-Line by line, so that what was found is told even if a later line takes the process down.
+One line at a time, so that a check that ends the process does not lose the findings before it.
 """
 
 from __future__ import annotations
@@ -8,49 +8,50 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
 
 def main() -> None:
-    answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the checkout prints does not mix with the answer
     request = json.load(sys.stdin)
     from ..harness.imports import CannotProbe
 
     try:
-        _look(request, answer_to)
+        _run_checks(request, answer)
     except CannotProbe as reason:
-        _tell(answer_to, {"cannot": str(reason)})
+        _write(answer, {"cannot": str(reason)})
     sys.stderr.flush()
-    os._exit(0)  # a checkout's threads and exit hooks have no say in this
+    os._exit(0)  # without waiting for threads and exit hooks of the checkout
 
 
-def _look(request: dict[str, Any], answer_to: TextIO) -> None:
+def _run_checks(request: dict[str, Any], answer: TextIO) -> None:
     from ..verify.probe import require, versions
 
     require("mlx", "numpy", "torch")
     from ..harness.imports import CannotProbe, describe
-    from .line import unseen
-    from .lines import LINES
-    from .site import Site
+    from .checkout import LoadedCheckout
+    from .finding import skipped
+    from .registry import select
 
-    _tell(answer_to, {"versions": versions(), "lines": [vars(line) for line, _ in LINES]})
+    _write(answer, {"versions": versions()})
     files = {role: Path(path) for role, path in request["files"].items()}
-    site = Site(Path(request["root"]), files)
-    for line, look in LINES:
+    checkout = LoadedCheckout(Path(request["root"]), files)
+    for check in select(request["checks"]):
         try:
-            finding = look(site)
+            finding = import_module(f".checks.{check.module}", __package__).run(checkout)
         except CannotProbe as reason:
-            finding = unseen(str(reason))
+            finding = skipped(str(reason))
         except (Exception, SystemExit) as error:
-            finding = unseen(f"the probe met {describe(error)}")
-        _tell(answer_to, {"name": line.name, "finding": finding.to_json()})
+            finding = skipped(f"the check raises {describe(error)}")
+        _write(answer, {"name": check.name, "finding": finding.to_json()})
 
 
-def _tell(answer_to: TextIO, what: dict[str, Any]) -> None:
-    answer_to.write(json.dumps(what) + "\n")
-    answer_to.flush()
+def _write(answer: TextIO, line: dict[str, Any]) -> None:
+    answer.write(json.dumps(line) + "\n")
+    answer.flush()
 
 
 if __name__ == "__main__":

@@ -1,51 +1,73 @@
-"""Has a checkout looked at, and shows the doctor's table."""
+"""Runs the checks on a checkout, and shows their findings."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import shlex
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..checkout import locate
 from ..harness.process import Talk, run_module
-from .line import DEFECT, FINE, UNSEEN, Finding, Line, unseen
+from .finding import DEFECT, FINE, SKIPPED, Finding, skipped
+from .registry import APPLY, APPLY_SERIES, Check, select
 
 TIME_LIMIT = 180.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """One finding for each line; `problem` says why nothing at all could be looked at."""
+    """One finding for each check that was run; `problem` says why none could be."""
 
     root: Path
     versions: dict[str, str]
-    lines: tuple[tuple[Line, Finding], ...]
+    findings: tuple[tuple[Check, Finding], ...]
     problem: str | None = None
+
+    def names(self, verdict: str) -> list[str]:
+        """The checks with this verdict, in their order."""
+        return [check.name for check, finding in self.findings if finding.verdict == verdict]
 
     @property
     def defects(self) -> list[str]:
-        return self.having(DEFECT)
+        return self.names(DEFECT)
 
-    def having(self, verdict: str) -> list[str]:
-        return [line.name for line, finding in self.lines if finding.verdict == verdict]
+    def exit_status(self, allowed: Collection[str] = ()) -> int:
+        """0 where every check is fine or allowed, 1 where one is a defect or was skipped, 3 where none could be run."""
+        if self.problem is not None:
+            return 3
+        return int(any(name not in allowed for name in self.defects + self.names(SKIPPED)))
+
+    def remedy(self, check: Check) -> str:
+        """What to do about a defect: a command of this kit with the root filled in, or a sentence."""
+        verb, _, options = check.remedy.partition(" ")
+        if check.remedy not in (APPLY, APPLY_SERIES):
+            return check.remedy
+        return f"python -m patches {verb} {shlex.quote(str(self.root))} {options}".rstrip()
 
     def to_json(self) -> dict[str, Any]:
-        lines = [{**vars(line), **finding.to_json()} for line, finding in self.lines]
-        for line in lines:
-            line["remedy"] = line["remedy"].format(root=self.root)
+        checks = [
+            {**asdict(check), "remedy": self.remedy(check), **finding.to_json()}
+            for check, finding in self.findings
+        ]
         return {
             "root": str(self.root),
             "versions": self.versions,
-            "lines": lines,
+            "checks": checks,
             "defects": self.defects,
-            "cannot_be_looked_at": self.having(UNSEEN),
+            "skipped": self.names(SKIPPED),
             "problem": self.problem,
         }
 
 
-def examine(root: Path, time_limit: float = TIME_LIMIT) -> Report:
-    """The doctor's table of the checkout below `root`. Raises KitError for a root that holds no checkout."""
+def examine(root: Path, only: Iterable[str] | None = None, time_limit: float = TIME_LIMIT) -> Report:
+    """Runs the checks named in `only`, or all, on the checkout below `root`, in a child process.
+
+    Raises KitError for a name that no check has, and for a root that holds no checkout.
+    """
+    checks = select(only)
     checkout = locate(root)
     files = {
         "execute": checkout.execute,
@@ -55,69 +77,65 @@ def examine(root: Path, time_limit: float = TIME_LIMIT) -> Report:
     request = {
         "root": str(root.absolute()),
         "files": {role: str(path.absolute()) for role, path in files.items()},
+        "checks": [check.name for check in checks],
     }
-    return _report(root, run_module("doctor.probe", request, time_limit))
+    return _report(root, checks, run_module("doctor.probe", request, time_limit))
 
 
-def _report(root: Path, talk: Talk) -> Report:
-    told = _objects(talk.output)
-    head = told[0] if told else {}
-    if "lines" not in head:
+def _report(root: Path, checks: tuple[Check, ...], talk: Talk) -> Report:
+    lines = _json_lines(talk.output)
+    head = lines[0] if lines else {}
+    if "versions" not in head:
         return Report(root, {}, (), head.get("cannot") or f"the probe {talk.end}")
-    findings = {one["name"]: Finding.from_json(one["finding"]) for one in told[1:] if "finding" in one}
-    lines = [Line(**line) for line in head["lines"]]
-    lost = unseen(f"the probe {talk.end}")
-    return Report(root, head["versions"], tuple((line, findings.get(line.name, lost)) for line in lines))
+    found = {line["name"]: Finding.from_json(line["finding"]) for line in lines[1:] if "finding" in line}
+    missing = skipped(f"the probe {talk.end}")
+    return Report(root, head["versions"], tuple((check, found.get(check.name, missing)) for check in checks))
 
 
-def _objects(output: str) -> list[dict[str, Any]]:
-    """The whole lines of the answer; the last one may have been cut off with the process."""
-    told = []
+def _json_lines(output: str) -> list[dict[str, Any]]:
+    """The complete lines of the answer; the process may have ended within the last one."""
+    lines = []
     for line in output.splitlines():
         try:
-            told.append(json.loads(line))
+            lines.append(json.loads(line))
         except ValueError:
             break
-    return told
+    return lines
 
 
-def render(report: Report) -> str:
-    """One line for each known defect, and what to do about those that are there."""
+def render(report: Report, allowed: Collection[str] = ()) -> str:
+    """A table with one row for each check, and what to do about the defects."""
     if report.problem is not None:
         return f"{report.root} cannot be probed, because {report.problem}"
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
-    rows = [_row(line, finding) for line, finding in report.lines]
+    rows = [_row(check, finding) for check, finding in report.findings]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     table = ["  ".join([*map(str.ljust, row[:2], widths), row[2]]) for row in rows]
-    return "\n".join(
-        [
-            f"{report.root}: LEGO, run with stand-ins for the models ({versions})",
-            "",
-            *table,
-            "",
-            *_ending(report),
-        ]
-    )
+    head = f"{report.root}: LEGO, run with fakes for the models ({versions})"
+    return "\n".join([head, "", *table, "", *_ending(report, allowed)])
 
 
-def _row(line: Line, finding: Finding) -> tuple[str, str, str]:
-    had = f"[upstream: {line.since or 'the start'} to {line.until or 'its newest known state'}]"
-    if finding.verdict == UNSEEN:
-        return line.name, UNSEEN, f"because {finding.got}  {had}"
-    how = " (by reading)" if finding.by_reading else ""
-    text = f"asked: {finding.asked}; got: {finding.got}{how}"
+def _row(check: Check, finding: Finding) -> tuple[str, str, str]:
+    states = f"[upstream: {check.since or 'the start'} to {check.until or 'the newest known state'}]"
+    if finding.verdict == SKIPPED:
+        return check.name, SKIPPED, f"because {finding.observed}  {states}"
+    text = f"requested: {finding.requested}; observed: {finding.observed}"
     if finding.verdict == DEFECT:
         text += f"; in {finding.where}"
-    return line.name, finding.verdict, f"{text}  {had}"
+    return check.name, finding.verdict, f"{text}  {states}"
 
 
-def _ending(report: Report) -> list[str]:
-    defects, unlooked = report.defects, report.having(UNSEEN)
-    count = f"{len(report.lines)} lines: {len(report.having(FINE))} fine, {len(defects)} defects, "
-    ending = [count + f"{len(unlooked)} that cannot be looked at."]
+def _ending(report: Report, allowed: Collection[str]) -> list[str]:
+    defects, not_run = report.defects, report.names(SKIPPED)
+    lines = [
+        f"{len(report.findings)} checks: {len(report.names(FINE))} fine, {len(defects)} defects, "
+        f"{len(not_run)} skipped."
+    ]
+    excused = [name for name in defects + not_run if name in allowed]
+    if excused:
+        lines.append(f"Allowed, and not counted in the exit status: {', '.join(excused)}.")
     remedies: dict[str, list[str]] = {}
-    for line, finding in report.lines:
+    for check, finding in report.findings:
         if finding.verdict == DEFECT:
-            remedies.setdefault(line.remedy.format(root=report.root), []).append(line.name)
-    ending += [f"{', '.join(names)}: {remedy}" for remedy, names in remedies.items()]
-    return ending
+            remedies.setdefault(report.remedy(check), []).append(check.name)
+    return lines + [f"{', '.join(names)}: {remedy}" for remedy, names in remedies.items()]

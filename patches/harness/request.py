@@ -1,0 +1,184 @@
+"""One LEGO request to a checkout's public API, and a record of what it made the fake models do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import torch
+
+from .application import Application
+from .imports import CannotProbe
+from .models import model_config
+
+INSTRUCTION = "Generate the VOCALS track based on the audio context:"
+# What every request sends unless it says otherwise, so that one defect does not show in the checks of others.
+NEUTRAL = {
+    "guidance_scale": 1.0,
+    "thinking": False,
+    "use_cot_metas": False,
+    "use_cot_caption": False,
+    "use_cot_language": False,
+    "dcw_enabled": False,
+}
+
+
+@dataclass
+class RequestRecord:
+    """What one request made the fakes see, and what its caller was told.
+
+    prompts: every text that reached the tokenizer. kwargs: the keywords built for both backends. context: the context
+    latents that the decoder got, float32 [batch, frames, 128], None if it never ran. timesteps: one for each decoder
+    evaluation. batches: rows of each evaluation. states: the hidden states [batch, frames, 64] of the first and the
+    last evaluation. mlx_ended: the MLX run returned. mlx_error: what it raised otherwise. pytorch_ran: PyTorch ran in
+    MLX's place. success, error, result: what `generate_music` returned or raised.
+    """
+
+    prompts: list[str] = field(default_factory=list)
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    context: torch.Tensor | None = None
+    timesteps: list[float] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    states: list[torch.Tensor] = field(default_factory=list)
+    mlx_ended: bool = False
+    mlx_error: BaseException | None = None
+    pytorch_ran: bool = False
+    success: bool = False
+    error: str = ""
+    result: Any = None
+
+    @property
+    def recorded_steps(self) -> Any:
+        """The step count in the first stem's own record; None where there is no such record."""
+        stems = getattr(self.result, "audios", None) or [{}]
+        return (stems[0].get("params") or {}).get("inference_steps")
+
+    def require_decoder(self) -> None:
+        """Raises CannotProbe, with the reason, where the request ended before the MLX decoder was called."""
+        if not self.timesteps:
+            raise CannotProbe(self.why_not_run())
+
+    def why_not_run(self) -> str:
+        reason = self.error or (self.mlx_error and repr(self.mlx_error)) or "no error was reported"
+        return f"a LEGO request ends before the decoder: {shorten(reason)}"
+
+
+class RecordingDecoder:
+    """The MLX decoder: predicts a velocity of zero, and records what it is given. `failure` is raised instead."""
+
+    def __init__(self, record: RequestRecord, failure: Exception | None = None) -> None:
+        self.record, self.failure = record, failure
+
+    def __call__(
+        self, hidden_states: Any, timestep: Any, *_: Any, cache: Any = None, **kwargs: Any
+    ) -> tuple[Any, Any]:
+        if self.failure is not None:
+            raise self.failure
+        record, values = self.record, set(_tensor(timestep).flatten().tolist())
+        if len(values) != 1:
+            raise RuntimeError(f"one decoder evaluation was given several timesteps: {sorted(values)}")
+        if record.context is None and kwargs.get("context_latents") is not None:
+            record.context = _tensor(kwargs["context_latents"])
+        record.timesteps += values
+        record.batches.append(hidden_states.shape[0])
+        record.states[1:] = [_tensor(hidden_states)]
+        return self.velocity(hidden_states), cache
+
+    def velocity(self, hidden_states: Any) -> Any:
+        return mx.zeros_like(hidden_states)
+
+
+def _tensor(array: Any) -> torch.Tensor:
+    return torch.from_numpy(np.array(array.astype(mx.float32)))
+
+
+@dataclass
+class PreparedRequest:
+    """A request that has not run yet: a caller may change `handler`, and run it in another thread."""
+
+    record: RequestRecord
+    handler: Any
+    run: Callable[[], None]
+
+
+def prepare_request(
+    application: Application,
+    *,
+    seconds: float = 6.0,
+    instruction: str | None = INSTRUCTION,
+    failure: Exception | None = None,
+    config: Any = None,
+    language_model: Any = None,
+    **params: Any,
+) -> PreparedRequest:
+    """A LEGO request of 4 steps for a context of so many seconds.
+
+    `instruction` None leaves the field at the checkout's default. `failure` is what MLX raises. `params` are fields of
+    GenerationParams, on top of NEUTRAL; fields that the checkout does not have are left out.
+    """
+    record, inference = RequestRecord(), application.inference
+    handler = application.handler(record, seconds, config or model_config())
+    handler.mlx_decoder = RecordingDecoder(record, failure)
+    _record_calls(handler, record)
+    fields = {"task_type": "lego", "src_audio": "context.wav", "inference_steps": 4, **NEUTRAL, **params}
+    if instruction is not None:
+        fields["instruction"] = instruction
+    generation_params = _build(inference.GenerationParams, fields)
+    settings = {"batch_size": 1, "use_random_seed": "seed" not in params, "seeds": None}
+    generation_config = _build(inference.GenerationConfig, settings)
+
+    def run() -> None:
+        try:
+            record.result = inference.generate_music(
+                handler, language_model, generation_params, generation_config, save_dir=None
+            )
+        except Exception as error:
+            record.error = f"{type(error).__name__}: {error}"
+            return
+        record.success = bool(getattr(record.result, "success", True))
+        message = getattr(record.result, "error", None) or getattr(record.result, "status_message", "")
+        record.error = "" if record.success else str(message)
+
+    return PreparedRequest(record, handler, run)
+
+
+def run_request(application: Application, **request: Any) -> RequestRecord:
+    """Prepares a request as `prepare_request` does, and runs it."""
+    prepared = prepare_request(application, **request)
+    prepared.run()
+    return prepared.record
+
+
+def _record_calls(handler: Any, record: RequestRecord) -> None:
+    """Records the keywords for the backends, whether the MLX run returned, and what it raised if not."""
+    build, run = handler._build_service_generate_kwargs, handler._mlx_run_diffusion
+
+    def recording_build(*args: Any, **kwargs: Any) -> Any:
+        record.kwargs = build(*args, **kwargs)
+        return record.kwargs
+
+    def recording_run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = run(*args, **kwargs)
+        except Exception as error:
+            record.mlx_error = error
+            raise
+        record.mlx_ended = True
+        return result
+
+    handler._build_service_generate_kwargs, handler._mlx_run_diffusion = recording_build, recording_run
+
+
+def _build(kind: Any, values: dict[str, Any]) -> Any:
+    """A `kind` with those of `values` that it has fields for; the others keep the checkout's defaults."""
+    known = getattr(kind, "__dataclass_fields__", values)
+    return kind(**{name: value for name, value in values.items() if name in known})
+
+
+def shorten(text: object) -> str:
+    """One line of at most 160 characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 160 else f"{line[:157]}..."

@@ -1,0 +1,93 @@
+"""The verdict of every check on small applications with defects and without, and on the fork in this repository."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from patches.cli import main
+from patches.doctor.finding import DEFECT, FINE, SKIPPED
+from patches.doctor.registry import CHECKS
+from patches.doctor.report import Report, examine, render
+from tests.patches.mini_application import SICK
+
+pytestmark = pytest.mark.subprocess
+
+# Until 0.32 an array that is not computed yet could be used from any thread.
+NEEDS_COMPUTED = tuple(map(int, version("mlx").split(".")[:2])) >= (0, 32)
+THREADS = DEFECT if NEEDS_COMPUTED else FINE
+
+# Verdicts before guidance came to MLX, and with every defect that came later.
+VERDICTS = {
+    "steps": (DEFECT, FINE),
+    "recorded-steps": (DEFECT, FINE),
+    "custom-timesteps": (DEFECT, DEFECT),
+    "missing-is-turbo": (DEFECT, FINE),
+    "guidance": (DEFECT, FINE),
+    "apg-momentum": (SKIPPED, DEFECT),
+    "context-audio": (DEFECT, DEFECT),
+    "prompt": (DEFECT, DEFECT),
+    "thinking": (DEFECT, DEFECT),
+    "seed": (DEFECT, DEFECT),
+    "mlx-failure": (DEFECT, DEFECT),
+    "worker-thread": (THREADS, THREADS),
+    "short-context": (FINE, DEFECT),
+    "sde": (DEFECT, DEFECT),
+    "pytorch-timesteps": (DEFECT, DEFECT),
+    "dcw": (DEFECT, DEFECT),
+}
+OBSERVED = {
+    "recorded-steps": "a record of 50, 50 evaluated",
+    "apg-momentum": "; it is the one with momentum +1 (a running sum, +1)",
+    "context-audio": "whole length: 150 of 150 frames silenced; 2 s to 4 s: 50 of 150 frames silenced",
+    "prompt": '"Make music of the words:"',
+    "thinking": "codes of the language model in the context's place",
+    "mlx-failure": "PyTorch ran in its place, success was reported",
+    "short-context": "3 s: MLX 0, PyTorch 53; 2 s to 4 s of 6 s: MLX 0, PyTorch 100",
+    "pytorch-timesteps": "1, 0.75 evaluated: the last one is used as the end",
+    "dcw": "left out, which only the log says",
+}
+
+
+def verdicts(report: Report) -> dict[str, str]:
+    return {check.name: finding.verdict for check, finding in report.findings}
+
+
+def observed(report: Report, name: str) -> str:
+    return next(finding.observed for check, finding in report.findings if check.name == name)
+
+
+def test_table_covers_every_check() -> None:
+    assert list(VERDICTS) == [check.name for check in CHECKS]
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_of_an_application_before_guidance_on_mlx(name: str, before_guidance: Report) -> None:
+    assert verdicts(before_guidance)[name] == VERDICTS[name][0], observed(before_guidance, name)
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_of_an_application_with_every_later_defect(name: str, all_defects: Report) -> None:
+    assert verdicts(all_defects)[name] == VERDICTS[name][1], observed(all_defects, name)
+    assert observed(all_defects, name).endswith(OBSERVED.get(name, ""))
+
+
+def test_steps_and_momentum_are_described(before_guidance: Report) -> None:
+    assert observed(before_guidance, "steps") == "8, 8, 8 evaluated, at other timesteps"
+    assert observed(before_guidance, "recorded-steps") == "a record of 50, 8 evaluated"
+    assert observed(before_guidance, "apg-momentum").startswith("MLX applies no guidance here")
+
+
+@pytest.mark.parametrize("report", ["no_defects", "fork"])
+def test_of_an_application_without_defects_is_all_fine(report: str, request: pytest.FixtureRequest) -> None:
+    found: Report = request.getfixturevalue(report)
+    assert verdicts(found) == dict.fromkeys(VERDICTS, FINE), render(found)
+
+
+def test_after_both_series_the_defects_without_a_patch_are_left(tmp_path: Path) -> None:
+    root = str(SICK.write(tmp_path))
+    assert main(["apply", root]) == main(["apply", root, "--series", "lego"]) == 0
+    report = examine(tmp_path)
+    left = [check for check, finding in report.findings if finding.verdict == DEFECT]
+    assert [check.name for check in left] == ["short-context", "sde", "pytorch-timesteps", "dcw"]
+    assert not any(check.remedy.startswith("apply") for check in left)

@@ -1,0 +1,95 @@
+"""What the doctor prints, its JSON, its exit status, and the choice of checks."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from patches.doctor.finding import DEFECT, FINE, SKIPPED, Finding
+from patches.doctor.registry import CHECKS, Check, UnknownCheck, select
+from patches.doctor.report import Report, render
+
+CHECK = {check.name: check for check in CHECKS}
+PATH = Path("some checkout")
+
+
+def report(**findings: str) -> Report:
+    """A report with a verdict for each check; its names are written with underscores."""
+    return Report(
+        PATH,
+        {"mlx": "0.32"},
+        tuple(
+            (CHECK[name.replace("_", "-")], Finding(verdict, "40 timesteps", "20", "dit_generate.py"))
+            for name, verdict in findings.items()
+        ),
+    )
+
+
+MIXED = report(
+    steps=FINE, custom_timesteps=DEFECT, prompt=DEFECT, seed=DEFECT, sde=DEFECT, worker_thread=SKIPPED
+)
+
+
+def test_text_has_one_row_for_each_check() -> None:
+    lines = render(MIXED).splitlines()
+    assert lines[0] == "some checkout: LEGO, run with fakes for the models (mlx 0.32)"
+    assert lines[2].split()[:2] == ["steps", "fine"]
+    assert lines[3] == (
+        "custom-timesteps  DEFECT   requested: 40 timesteps; observed: 20; in dit_generate.py"
+        "  [upstream: a12a25a (2026-02-11) to the newest known state]"
+    )
+    assert "worker-thread     skipped  because 20" in lines[7]
+    assert "6 checks: 1 fine, 4 defects, 1 skipped." in lines
+
+
+def test_text_ends_with_what_to_do_for_each_defect() -> None:
+    lines = render(MIXED).splitlines()
+    assert lines[-3:] == [
+        "custom-timesteps: python -m patches apply 'some checkout'",
+        "prompt, seed: python -m patches apply 'some checkout' --series lego",
+        "sde: give infer_method='ode', where PyTorch is to be compared",
+    ]
+
+
+def test_json_names_defects_and_skipped_checks() -> None:
+    data = json.loads(json.dumps(MIXED.to_json()))
+    assert data["defects"] == ["custom-timesteps", "prompt", "seed", "sde"]
+    assert data["skipped"] == ["worker-thread"]
+    assert data["checks"][1]["remedy"] == "python -m patches apply 'some checkout'"
+    assert data["checks"][1]["verdict"] == DEFECT
+
+
+@pytest.mark.parametrize(
+    ("found", "allowed", "status"),
+    [
+        (report(steps=FINE, sde=FINE), [], 0),
+        (report(steps=FINE, sde=DEFECT), [], 1),
+        (report(steps=FINE, sde=DEFECT), ["sde"], 0),
+        (report(steps=DEFECT, sde=DEFECT), ["sde"], 1),
+        (report(steps=FINE, sde=SKIPPED), [], 1),
+        (report(steps=FINE, sde=SKIPPED), ["sde"], 0),
+        (Report(PATH, {}, (), "torch is missing"), ["sde"], 3),
+    ],
+)
+def test_exit_status(found: Report, allowed: list[str], status: int) -> None:
+    assert found.exit_status(allowed) == status
+
+
+def test_allowed_checks_are_named() -> None:
+    assert "Allowed, and not counted in the exit status: sde, worker-thread." in render(
+        MIXED, ["sde", "worker-thread", "steps"]
+    )
+
+
+def test_selection_keeps_the_order_of_the_registry() -> None:
+    assert [check.name for check in select(["sde", "steps"])] == ["steps", "sde"]
+    assert select(None) == CHECKS
+    with pytest.raises(UnknownCheck):
+        select(["steps", ""])
+
+
+def test_every_check_has_one_module() -> None:
+    folder = Path(__file__).parents[3] / "patches" / "doctor" / "checks"
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert modules == {check.module for check in CHECKS}
+    assert all(isinstance(check, Check) and check.what and check.remedy for check in CHECKS)
