@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from patches.checkout import DIFFUSION, EXECUTE, GENERATE, GENERATE_EARLY
 from patches.cli import main as patches_main
-from patches.verify.report import render_report, verify_checkout
+from patches.verify import render_report, verify_checkout
 
 FILES = [path.as_posix() for path in (EXECUTE, DIFFUSION, GENERATE, GENERATE_EARLY)]
 
@@ -102,7 +102,7 @@ def sweep_one(folder: Path) -> Iterator[tuple[str, bool, str]]:
         yield "untouched", snapshot(folder) == before, "apply refused and wrote"
         return
     report = verify_checkout(folder)
-    yield "verify", report.ok, render_report(report)
+    yield "verify", report.honoured, render_report(report)
     applied = snapshot(folder)
     status, said = run("apply", str(folder))
     yield "again", status == 0 and snapshot(folder) == applied, said

@@ -5,29 +5,27 @@ One line at a time, so that a check that ends the process does not lose the find
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from ..harness.child import Reply, serve
 
 
 def main() -> None:
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the checkout prints does not mix with the answer
-    request = json.load(sys.stdin)
+    serve(_answer)
+
+
+def _answer(request: dict[str, Any], reply: Reply) -> None:
     from ..harness.imports import CannotProbe
 
     try:
-        _run_checks(request, answer)
+        _run_checks(request, reply)
     except CannotProbe as reason:
-        _write(answer, {"cannot": str(reason)})
-    sys.stderr.flush()
-    os._exit(0)  # without waiting for threads and exit hooks of the checkout
+        reply({"cannot": str(reason)})
 
 
-def _run_checks(request: dict[str, Any], answer: TextIO) -> None:
+def _run_checks(request: dict[str, Any], reply: Reply) -> None:
     from ..verify.probe import require, versions
 
     require("mlx", "numpy", "torch")
@@ -36,7 +34,7 @@ def _run_checks(request: dict[str, Any], answer: TextIO) -> None:
     from .finding import skipped
     from .registry import select
 
-    _write(answer, {"versions": versions()})
+    reply({"versions": versions()})
     files = {role: Path(path) for role, path in request["files"].items()}
     checkout = LoadedCheckout(Path(request["root"]), files)
     for check in select(request["checks"]):
@@ -46,13 +44,4 @@ def _run_checks(request: dict[str, Any], answer: TextIO) -> None:
             finding = skipped(str(reason))
         except (Exception, SystemExit) as error:
             finding = skipped(f"the check raises {describe(error)}")
-        _write(answer, {"name": check.name, "finding": finding.to_json()})
-
-
-def _write(answer: TextIO, line: dict[str, Any]) -> None:
-    answer.write(json.dumps(line) + "\n")
-    answer.flush()
-
-
-if __name__ == "__main__":
-    main()
+        reply({"name": check.name, "finding": finding.to_json()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkout import locate
-from ..harness.process import Talk, run_module
+from ..harness.process import ChildResult, Limits, run_module
 from .finding import DEFECT, FINE, SKIPPED, Finding, skipped
 from .registry import APPLY, APPLY_SERIES, Check, select
 
@@ -79,28 +78,19 @@ def examine(root: Path, only: Iterable[str] | None = None, time_limit: float = T
         "files": {role: str(path.absolute()) for role, path in files.items()},
         "checks": [check.name for check in checks],
     }
-    return _report(root, checks, run_module("doctor.probe", request, time_limit))
+    return _report(root, checks, run_module("doctor.probe", request, Limits(time_limit)))
 
 
-def _report(root: Path, checks: tuple[Check, ...], talk: Talk) -> Report:
-    lines = _json_lines(talk.output)
-    head = lines[0] if lines else {}
+def _report(root: Path, checks: tuple[Check, ...], child: ChildResult) -> Report:
+    head = child.answers[0] if child.answers else {}
+    end = f"the child process {child.end or 'ended too early'}"
     if "versions" not in head:
-        return Report(root, {}, (), head.get("cannot") or f"the probe {talk.end}")
-    found = {line["name"]: Finding.from_json(line["finding"]) for line in lines[1:] if "finding" in line}
-    missing = skipped(f"the probe {talk.end}")
+        return Report(root, {}, (), head.get("cannot") or end)
+    found = {
+        line["name"]: Finding.from_json(line["finding"]) for line in child.answers[1:] if "finding" in line
+    }
+    missing = skipped(end)
     return Report(root, head["versions"], tuple((check, found.get(check.name, missing)) for check in checks))
-
-
-def _json_lines(output: str) -> list[dict[str, Any]]:
-    """The complete lines of the answer; the process may have ended within the last one."""
-    lines = []
-    for line in output.splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
 
 
 def render(report: Report, allowed: Collection[str] = ()) -> str:

@@ -1,4 +1,4 @@
-"""What the probe drives a checkout's mixins with: a decoder that counts, a model, a host, a payload."""
+"""Fakes that a checkout's mixins are driven with: a decoder that counts, a PyTorch model, a host, a payload."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ import torch
 from .imports import CannotProbe
 
 BATCH, FRAMES, CHANNELS, TOKENS, WIDTH = 1, 8, 64, 3, 4
+UPSTREAM_MIXINS = ("ServiceGenerateExecuteMixin", "DiffusionMixin")
 
 
 class CountingDecoder:
-    """Takes the decoder's place: notes the timestep of each evaluation and predicts no motion."""
+    """Fake MLX decoder: records the timestep of each evaluation, returns a velocity of zeros.
+
+    timesteps: float32 values, in order. guided: evaluations whose batch was doubled for guidance.
+    """
 
     def __init__(self) -> None:
         self.timesteps: list[float] = []
@@ -35,8 +39,8 @@ class CountingDecoder:
         return mx.zeros_like(hidden_states), cache
 
 
-class StandInModel:
-    """The PyTorch model's two entry points: conditions made of zeros, and a note of who falls back to it."""
+class FakeModel:
+    """The PyTorch model's two entry points: conditions of zeros, and a record of a fallback to PyTorch."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -69,7 +73,7 @@ def build_payload() -> Payload:
     hidden = torch.zeros(BATCH, TOKENS, WIDTH)
     mask = torch.ones(BATCH, TOKENS)
     return Payload(
-        keys=["probe"] * BATCH,
+        keys=["0"] * BATCH,
         text_inputs=[""] * BATCH,
         src_latents=latents,
         target_latents=latents,
@@ -86,22 +90,32 @@ def build_payload() -> Payload:
     )
 
 
-def build_host(execute: type, diffusion: type, config: Mapping[str, bool] | None) -> Any:
-    """A host of the checkout's own two mixins, with what they read and nothing of the application."""
-    host_class = type("ProbeHost", (execute, diffusion), {"_load_model_context": _load_model_context})
-    host: Any = object.__new__(host_class)
+def build_host(
+    execute: type,
+    diffusion: type,
+    config: Mapping[str, bool] | None,
+    decoder: CountingDecoder | None = None,
+    compiled: bool = False,
+) -> Any:
+    """A host of the checkout's own two mixins, with the attributes that they read, under the handler's name.
+
+    config: attributes of `host.config`; None means a host without that attribute.
+    compiled: what the application sets when a compiled decoder step is requested.
+    """
+    attributes = {"_load_model_context": _load_model_context, "__module__": "acestep.handler"}
+    host: Any = object.__new__(type("AceStepHandler", (execute, diffusion), attributes))
     settings = None if config is None else SimpleNamespace(**config)
     if settings is not None:
         host.config = settings
-    host.model = StandInModel(settings)
+    host.model = FakeModel(settings)
     host.is_turbo_model = lambda: bool(getattr(settings, "is_turbo", False))
-    host.mlx_decoder = CountingDecoder()
+    host.mlx_decoder = decoder or CountingDecoder()
     host.use_mlx_dit = True
-    host.mlx_dit_compiled = False
+    host.mlx_dit_compiled = compiled
     host.device = "cpu"
     host.dtype = torch.float32
     host.silence_latent = torch.zeros(1, FRAMES, CHANNELS)
-    _note_exceptions(host)
+    _record_exceptions(host)
     return host
 
 
@@ -110,40 +124,39 @@ def _load_model_context(_host: Any, _name: str) -> Iterator[None]:
     yield
 
 
-def _note_exceptions(host: Any) -> None:
+def _record_exceptions(host: Any) -> None:
     """Keep what the MLX run raises: a checkout's executor swallows it and runs PyTorch."""
     run = host._mlx_run_diffusion
 
-    def noting(*args: Any, **kwargs: Any) -> Any:
+    def recording(*args: Any, **kwargs: Any) -> Any:
         try:
             return run(*args, **kwargs)
         except Exception as error:
             host.model.swallowed = error
             raise
 
-    host._mlx_run_diffusion = noting
+    host._mlx_run_diffusion = recording
 
 
-def refuse_blame(host: Any, error: BaseException | None) -> None:
-    """CannotProbe where the stand-ins are what fails: the checkout reads something that they do not have.
+def raise_if_fake_lacks(host: Any, error: BaseException | None) -> None:
+    """Raise CannotProbe where the checkout read an attribute that our fakes do not have.
 
     A host without `config` lacks it on purpose.
     """
     if not isinstance(error, AttributeError) or error.name == "config":
         return
-    for stand_in, shown in (
-        (host, "self"),
-        (host.model, "self.model"),
-        (host.mlx_decoder, "self.mlx_decoder"),
-    ):
-        if error.obj is stand_in:
+    for fake, shown in ((host, "self"), (host.model, "self.model"), (host.mlx_decoder, "self.mlx_decoder")):
+        if error.obj is fake:
             raise CannotProbe(f"it reads {shown}.{error.name}, which only the whole application has")
 
 
 def class_with(module: ModuleType, method: str) -> type:
-    """The class that defines `method` in a module of the checkout; CannotProbe if there is none."""
-    for value in vars(module).values():
-        if isinstance(value, type) and method in vars(value):
+    """The class of a module of the checkout that has `method`; upstream's own name goes first, as the handler mixes
+    in what that name is bound to in the end. Raises CannotProbe if there is none."""
+    names = [name for name in UPSTREAM_MIXINS if name in vars(module)] + list(vars(module))
+    for name in names:
+        value = vars(module)[name]
+        if isinstance(value, type) and hasattr(value, method):
             return value
     raise CannotProbe(f"{module.__name__} has no class that defines {method}")
 

@@ -1,8 +1,8 @@
-"""Import single files of a checkout without running its packages, and with stand-ins for what is missing.
+"""Import single files of a checkout without running its packages, and with stubs for missing modules.
 
-A handler package imports the whole application (audio libraries, a web interface, language models). The three
-files need next to none of it, so their packages are entered as bare ones, whose `__init__.py` runs only when
-somebody asks for a name that it defines.
+A handler package imports the whole application (audio libraries, a web interface, language models), of which the three
+files need next to nothing. Their packages are registered as bare ones, whose `__init__.py` runs only when a name that
+it defines is requested.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ NEVER_STUBBED = {"acestep", "torch", "mlx", "numpy"}
 
 
 class CannotProbe(Exception):
-    """The checkout cannot be probed; the text says why, in words that follow 'because'."""
+    """The checkout cannot be run; the text says why, in words that follow 'because'."""
 
 
 class Inert:
-    """A value that can be called, looked into and used as a decorator, and does nothing."""
+    """A value that can be called, has every attribute, works as a decorator, and does nothing."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return args[0] if len(args) == 1 and callable(args[0]) and not kwargs else self
@@ -35,12 +35,12 @@ class Inert:
 
 
 class StubModule(ModuleType):
-    """Stands in for a module that is not installed."""
+    """Replaces a module that is not installed."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.__path__: list[str] = []
-        self.__spec__ = ModuleSpec(name, None, is_package=True)  # else find_spec raises for whoever asks
+        self.__spec__ = ModuleSpec(name, None, is_package=True)  # without it find_spec raises
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -68,7 +68,7 @@ class BarePackage(ModuleType):
             self.__file__ = str(initialiser)
             try:
                 exec(compile(initialiser.read_bytes(), self.__file__, "exec"), self.__dict__)
-            except ModuleNotFoundError:  # run again once there is a stand-in for what it misses
+            except ModuleNotFoundError:  # run again once the missing module has a stub
                 self._initialiser = initialiser
                 raise
         return getattr(self, name)
@@ -108,7 +108,7 @@ def _import_with_stubs(name: str) -> ModuleType:
 
 
 def stub_missing(error: BaseException | None) -> bool:
-    """Enter a stand-in for the module that `error` misses; False where that is not what is wrong.
+    """Register a stub for the module that `error` names. Returns False if the error is about something else.
 
     Imports that the checkout itself guards never come here, so optional parts stay absent.
     """
@@ -126,4 +126,8 @@ def describe(error: BaseException) -> str:
     """`Type: message (file:line)`, on one line."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return " ".join(f"{type(error).__name__}: {error}".split()) + place
+    try:
+        text = str(error)
+    except Exception:  # a checkout's own exception class
+        text = "(its message cannot be printed)"
+    return " ".join(f"{type(error).__name__}: {text}".split())[:1000] + place

@@ -1,117 +1,152 @@
-"""Start the probe in a process of its own, and turn whatever becomes of it into an answer or one sentence."""
+"""Run one of our modules, and with it code of a checkout, in a child process with limits.
+
+Three processes: this one, a supervisor (`supervisor.py`) and the child (`child.py`). The supervisor holds the child to
+its limits, ends everything that descends from it, and does so too when this process is ended or killed. What the
+system allows:
+
+- time and printed output: everywhere. Printed output is read and dropped; its last 16 KiB are kept.
+- memory: resident, of the child and its descendants together, checked every 0.1 s on Linux, every second elsewhere.
+- descendants: on Linux none is missed, however it detached itself; elsewhere one that is started and orphaned between
+  two looks at the process table is.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import secrets
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkout import Checkout
-from ..verify.cases import Case, Observation
-from .imports import CannotProbe
-
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
-TIME_LIMIT = 120.0  # seconds; a cold torch import on a slow disk is what takes long
+SUPERVISOR_TIME = 20.0  # seconds beyond the limit after which the supervisor itself is taken to hang
+# TF32 would change float32 results on M5 and NVIDIA; mlx reads this when it is imported.
+ENVIRONMENT = {"MLX_ENABLE_TF32": "0", "PYTHONIOENCODING": "utf-8"}
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One observation for each case that was asked for, and the versions that ran them."""
+class Limits:
+    """Wall time in seconds (a cold import of torch from a slow disk is what takes long), resident memory in bytes."""
 
-    observations: tuple[Observation, ...]
-    versions: dict[str, str]
+    seconds: float = 120.0
+    memory: int = 4 * 1024**3
 
 
-def run_probe(checkout: Checkout, cases: Sequence[Case], time_limit: float = TIME_LIMIT) -> Answer:
-    """Drive `cases` through the three files of a checkout.
+@dataclass(frozen=True)
+class ChildResult:
+    """`answers`: the objects that the child replied with, in order. `end`: how it ended, in words that follow 'the
+    child process'; None if it ended by itself with status 0."""
 
-    The process writes no byte code into the checkout and works in an empty folder of its own.
-    Raises CannotProbe if there is no answer: what is missing, what does not import, a crash, the time limit.
+    answers: tuple[dict[str, Any], ...]
+    end: str | None
+
+
+def run_module(module: str, request: dict[str, Any], limits: Limits | None = None) -> ChildResult:
+    """Run `MODULE.main()` of this package, which calls `child.serve`, in an empty folder, with `request`.
+
+    module: dotted name below this package, for example "verify.probe".
     """
-    request = {
-        "root": str(checkout.root.absolute()),
-        "execute": str(checkout.execute.absolute()),
-        "diffusion": str(checkout.diffusion.absolute()),
-        "generate": str(checkout.generate.absolute()),
-        "cases": [asdict(case) for case in cases],
+    limits = limits or Limits()
+    word = secrets.token_hex(16)
+    order = {
+        "command": _command(module),
+        "request": request,
+        "word": word,
+        "environment": ENVIRONMENT,
+        "seconds": limits.seconds,
+        "memory": limits.memory,
     }
-    answer = _answer(run_module("verify.probe", request, time_limit), time_limit)
-    if "cannot" in answer:
-        raise CannotProbe(answer["cannot"])
-    return Answer(
-        observations=tuple(Observation.from_json(data) for data in answer["observations"]),
-        versions=answer["versions"],
+    result = _supervised(order, limits.seconds + SUPERVISOR_TIME)
+    if result is None:
+        return ChildResult((), "was lost: its supervisor ended without a result")
+    return ChildResult(_answers(str(result["answers"]), word), _end(result, limits))
+
+
+def _command(module: str) -> list[str]:
+    # -P: nothing of the current directory is imported; -B: no byte code is written into the checkout
+    return [sys.executable, "-P", "-B", str(PACKAGE_FOLDER), "_child", module]
+
+
+def _supervised(order: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+    """The supervisor's result; None if it gave none."""
+    process = subprocess.Popen(
+        _command("harness.supervisor"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C reaches this process alone, which then closes the pipe
     )
-
-
-@dataclass(frozen=True)
-class Talk:
-    """What a probe process said on both its outputs, and how it ended: a status, None if its time was up."""
-
-    output: str
-    noise: str
-    status: int | None
-
-    @property
-    def end(self) -> str:
-        """How it ended, in words that follow 'the probe'."""
-        if self.status is None:
-            return "was still running when its time was up"
-        how = f"was killed by {signal.Signals(-self.status).name}" if self.status < 0 else ""
-        return f"{how or f'ended with status {self.status}'}: {_last_line(self.noise)}"
-
-
-def run_module(module: str, request: dict[str, Any], time_limit: float) -> Talk:
-    """One module of ours in a process of its own, in an empty folder, with `request` on its standard input."""
-    with (
-        tempfile.TemporaryDirectory(prefix="acestep-verify-", ignore_cleanup_errors=True) as folder,
-        subprocess.Popen(
-            [sys.executable, "-P", "-B", str(PACKAGE_FOLDER), "_child", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=folder,
-            env=_environment(),
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            output, noise = process.communicate(json.dumps(request), timeout=time_limit)
-        except BaseException as stop:
-            os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(stop, subprocess.TimeoutExpired):
-                raise
-            output, noise = process.communicate()
-            return Talk(output, noise, None)
-    return Talk(output, noise, process.returncode)
-
-
-def _answer(talk: Talk, time_limit: float) -> dict[str, Any]:
-    if talk.status is None:
-        raise CannotProbe(f"its three files were still running after {time_limit:g} s")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
     try:
-        answer = json.loads(talk.output)
+        process.stdin.write(json.dumps(order).encode() + b"\n")
+        process.stdin.flush()  # and left open: its end tells the supervisor that this process is gone
+        result = json.loads(process.stdout.read())
+    except (BrokenPipeError, ValueError):
+        return None
+    finally:
+        timer.cancel()
+        _close(process)
+    return result if isinstance(result, dict) else None
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    """Have the supervisor end the child, and wait for both."""
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()  # type: ignore[union-attr]
+    try:
+        process.wait(SUPERVISOR_TIME)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()  # type: ignore[union-attr]
+
+
+def _answers(text: str, word: str) -> tuple[dict[str, Any], ...]:
+    """The whole lines that carry the word; anything else on that pipe is none of the child's."""
+    lines = [line.removeprefix(f"{word} ") for line in text.split("\n")[:-1] if line.startswith(f"{word} ")]
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    return tuple(answer for answer in found if isinstance(answer, dict))
+
+
+def _end(result: dict[str, Any], limits: Limits) -> str | None:
+    stopped = {
+        "time": f"was still running after {limits.seconds:g} s and was stopped",
+        "memory": f"used more than {limits.memory / 1024**3:.3g} GiB of memory and was stopped",
+        "processes": "started too many processes and was stopped",
+    }
+    status: int = result["status"] or 0
+    if result["stopped"]:
+        end = stopped.get(result["stopped"], "was stopped")
+    elif status < 0:
+        end = f"was killed by {_signal_name(-status)}: {_last_line(result['printed'])}"
+    elif status > 0:
+        end = f"ended with status {status}: {_last_line(result['printed'])}"
+    else:
+        return None
+    return f"{end}; {result['left']} of its processes could not be ended" if result["left"] else end
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
     except ValueError:
-        raise CannotProbe(f"the probe {talk.end}") from None
-    if not isinstance(answer, dict):
-        raise CannotProbe(f"the probe answered {talk.output[:80]!r}")
-    return answer
+        return f"signal {number}"
 
 
-def _environment() -> dict[str, str]:
-    """The caller's environment, without progress bars."""
-    return {**os.environ, "PYTHONIOENCODING": "utf-8", "TQDM_DISABLE": "1"}
-
-
-def _last_line(noise: str) -> str:
-    lines = [line.strip() for line in noise.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+def _last_line(printed: str) -> str:
+    lines = [" ".join(line.split()) for line in printed.splitlines() if line.strip()]
+    return lines[-1][-300:] if lines else "it printed nothing"

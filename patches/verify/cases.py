@@ -1,27 +1,52 @@
-"""What `verify` asks of a checkout, and what it sees: the JSON between verify and its probe process."""
+"""What `verify` requests of a checkout, and what it observes: the JSON between verify and its child process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+# longer than the 20 values that upstream keeps, and on no turbo grid
+CUSTOM = tuple(1.0 - 0.024 * i for i in range(40))
+CUSTOM_LONG = tuple((1.0 - i / 300) ** 1.5 for i in range(300))
+TURBO_STEPS = 8
 
 
 @dataclass(frozen=True)
 class Case:
-    """One generation to drive through the checkout's three sites.
+    """One generation to run through the checkout's three files.
 
-    config: the host's `config` attributes; None means a host that has no `config` at all.
-    steps: the asked-for number of decoder evaluations, handed over as it is, even where it makes no sense.
-    timesteps: custom timesteps in (0, 1], maybe with trailing zeros; None means the default schedule.
+    model: name of the model kind, as shown in the report.
+    config: attributes of the host's `config`; None means a host without `config`.
+    steps: the requested `infer_steps`, passed on as it is, even where it makes no sense.
+    timesteps: custom timesteps in (0, 1], possibly with trailing zeros; None means the default schedule.
+    run: when and how it runs, as shown in the report.
+    compiled: the host asks for a compiled decoder step. thread: runs in a worker thread.
+    seed: of the noise and of the velocities; a case of its own has one of its own.
     """
 
-    name: str
+    model: str
     config: Mapping[str, bool] | None
     steps: Any = 8
     shift: float = 3.0
     guidance_scale: float = 1.0
     timesteps: tuple[float, ...] | None = None
+    run: str = ""
+    compiled: bool = False
+    thread: bool = False
+    seed: int = 0
+
+    @property
+    def is_base(self) -> bool:
+        """A config without the key means a base model, as upstream's own `is_turbo_model()` has it."""
+        return self.config is not None and not self.config.get("is_turbo", False)
+
+    @property
+    def requested(self) -> str:
+        """What is requested, in words."""
+        if self.timesteps is not None:
+            return f"{len(self.timesteps)} custom timesteps"
+        return f"{self.steps} step{'' if self.steps == 1 else 's'}"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Case:
@@ -31,14 +56,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the counting decoder and the stand-in model saw during one case.
+    """What the fake decoder and the fake model recorded during one case.
 
     evaluated: the timestep of each decoder evaluation, in order, as the float32 value that arrived.
-    guided: how many of these evaluations had a doubled batch, that is, covered both guidance branches.
-    reference: what PyTorch's base schedule has for this case (torch.linspace and shift, in float32), or the
-        custom timesteps less trailing zeros; empty where `steps` is not a whole number of at least 1.
-    unpatched: what the checkout's own `get_timestep_schedule` gives when nobody names the model kind, which
-        is what the checkout did before the patches; None where that call raises.
+    guided: how many of these evaluations had a doubled batch, that is, both guidance branches.
+    reference: PyTorch's base schedule for this case (torch.linspace and shift, in float32), or the custom timesteps
+        less trailing zeros; empty where `steps` is not a whole number of at least 1.
+    unpatched: what the checkout's own `get_timestep_schedule` gives when the model kind is not named, which is what
+        the checkout did before the patches; None where that call raises.
+    latents: relative L2 distance between the latents that arrived at the decoder or were returned and those of the
+        Euler loop in float64, the largest one; None where the number of evaluations is not the expected one.
     fallback: why the checkout ran PyTorch instead of MLX; None if it did not.
     error: what the checkout raised instead of returning; None if it returned.
     """
@@ -47,16 +74,49 @@ class Observation:
     guided: int
     reference: tuple[float, ...]
     unpatched: tuple[float, ...] | None
+    latents: float | None
     fallback: str | None
     error: str | None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Observation:
+        """Raises KeyError, TypeError or ValueError for anything that is not such an object."""
+        unpatched, latents = data["unpatched"], data["latents"]
         return cls(
-            evaluated=tuple(data["evaluated"]),
-            guided=data["guided"],
-            reference=tuple(data["reference"]),
-            unpatched=None if data["unpatched"] is None else tuple(data["unpatched"]),
-            fallback=data["fallback"],
-            error=data["error"],
+            evaluated=tuple(float(value) for value in data["evaluated"]),
+            guided=int(data["guided"]),
+            reference=tuple(float(value) for value in data["reference"]),
+            unpatched=None if unpatched is None else tuple(float(value) for value in unpatched),
+            latents=None if latents is None else float(latents),
+            fallback=_text(data["fallback"]),
+            error=_text(data["error"]),
         )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def plan_cases(steps: Sequence[int], shift: float, guidance_scale: float) -> list[Case]:
+    """Base: each request in order, guided, compiled, in a worker thread, and again in reverse order; turbo and a host
+    without config in between, at the counts where a mix-up would show."""
+    base, turbo = {"is_turbo": False}, {"is_turbo": True}
+    requests: list[dict[str, Any]] = [{"steps": count} for count in dict.fromkeys(steps)]
+    requests += [{"timesteps": CUSTOM}, {"timesteps": CUSTOM_LONG}]
+    planned: list[dict[str, Any]] = []
+
+    def add(requests: Sequence[Mapping[str, Any]], **further: Any) -> None:
+        planned.extend({"shift": shift, **request, **further} for request in requests)
+
+    most = max(steps)
+    add(requests, model="base", config=base, run="in order")
+    add([{"steps": count} for count in sorted({TURBO_STEPS, most})], model="turbo", config=turbo)
+    add([{"timesteps": CUSTOM}], model="turbo", config=turbo)
+    add([{"steps": most}, {"timesteps": CUSTOM}], model="no config", config=None)
+    add(
+        requests, model="base", config=base, run=f"guidance {guidance_scale:g}", guidance_scale=guidance_scale
+    )
+    add(requests, model="base", config=base, run="compiled", compiled=True)
+    add(requests, model="base", config=base, run="worker thread", thread=True)
+    add(requests[::-1], model="base", config=base, run="reverse order")
+    return [Case(**fields, seed=seed) for seed, fields in enumerate(planned)]

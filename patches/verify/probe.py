@@ -1,24 +1,25 @@
-"""The probe process: run a checkout's three files with stand-ins and tell what the decoder saw.
+"""The child process: runs a checkout's three files with fakes and records what the decoder gets.
 
-Started by `patches.verify` alone, as a process of its own. Reads one JSON request on standard input, answers
-with one JSON object on the standard output that it was born with; what the checkout prints goes to standard
-error.
+Started by `verify_checkout` alone, through `harness.process.run_module`.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..harness.child import Reply, serve
 from ..harness.imports import CannotProbe, describe, import_file, stub_missing
 from .cases import Case, Observation
+
+if TYPE_CHECKING:
+    from .loop import RandomVelocityDecoder
 
 BUILD = "_build_service_generate_kwargs"
 EXECUTE = "_execute_service_generate_diffusion"
@@ -26,41 +27,38 @@ RUN = "_mlx_run_diffusion"
 
 
 def main() -> None:
-    answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    request = json.load(sys.stdin)
+    serve(answer)
+
+
+def answer(request: dict[str, Any], reply: Reply) -> None:
     try:
-        answer = probe(request)
+        reply(probe(request))
     except CannotProbe as reason:
-        answer = {"cannot": str(reason)}
-    json.dump(answer, answer_to)
-    answer_to.flush()
-    sys.stderr.flush()
-    os._exit(0)  # a checkout's threads and exit hooks have no say in this
+        reply({"cannot": str(reason)})
 
 
 def probe(request: dict[str, Any]) -> dict[str, Any]:
-    """Run all cases of a request; raise CannotProbe where the checkout cannot be run at all."""
+    """Run all cases of a request. Raises CannotProbe where the checkout cannot be run at all."""
     require("mlx", "numpy", "torch")
     cases = [Case.from_json(case) for case in request["cases"]]
     references = [reference_schedule(case) for case in cases]  # before any code of the checkout runs
-    root = Path(request["root"])
-    generate, diffusion, execute = (
-        import_file(root, Path(request[name])) for name in ("generate", "diffusion", "execute")
-    )
-    _count_compiled_calls_too()
-    observations = [
-        observe(case, reference, execute, diffusion, generate)
-        for case, reference in zip(cases, references, strict=True)
-    ]
-    return {
-        "versions": versions(),
-        "observations": [asdict(observation) for observation in observations],
-    }
+    found = versions()
+    do_not_compile()
+    files = import_three(Path(request["root"]), {name: Path(request[name]) for name in FILES})
+    observations = observe_all(cases, references, files)
+    return {"versions": found, "observations": [asdict(observation) for observation in observations]}
+
+
+FILES = ("generate", "diffusion", "execute")  # in this order: packages that D imports from are bare by then
+
+
+def import_three(root: Path, paths: dict[str, Path]) -> dict[str, ModuleType]:
+    """The checkout's three modules by site."""
+    return {name: import_file(root, paths[name]) for name in FILES}
 
 
 def require(*packages: str) -> None:
-    """CannotProbe, with what to install, unless each of `packages` can be imported."""
+    """Raise CannotProbe, with what to install, unless each of `packages` can be imported."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         # on Linux, mlx by itself comes without anything to compute with
@@ -72,15 +70,15 @@ def require(*packages: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of what the proof rests on."""
+    """Of the libraries that the proof rests on."""
     import mlx.core as mx
     import torch
 
     return {"mlx": str(getattr(mx, "__version__", "?")), "torch": torch.__version__}
 
 
-def _count_compiled_calls_too() -> None:
-    """A compiled step calls the decoder once, while it is traced; uncompiled, each evaluation is seen."""
+def do_not_compile() -> None:
+    """Replace mx.compile: a compiled step calls the decoder once, while it is traced; uncompiled, each time."""
     import mlx.core as mx
 
     def uncompiled(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
@@ -104,47 +102,99 @@ def reference_schedule(case: Case) -> tuple[float, ...]:
     return tuple((case.shift * t / (1 + (case.shift - 1) * t))[:-1].tolist())
 
 
+def observe_all(
+    cases: list[Case], references: list[tuple[float, ...]], files: dict[str, ModuleType]
+) -> list[Observation]:
+    """Run the cases in their order.
+
+    The checkout's own schedule is asked last: asked in between, it could change what a cache in it holds.
+    """
+    runs = [Run(case, files) for case in cases]
+    unpatched = {key: unpatched_schedule(case, files["generate"]) for key, case in _distinct(cases).items()}
+    return [
+        run.observation(reference, unpatched[_schedule_key(case)])
+        for case, run, reference in zip(cases, runs, references, strict=True)
+    ]
+
+
+def _distinct(cases: list[Case]) -> dict[Any, Case]:
+    return {_schedule_key(case): case for case in cases}
+
+
+def _schedule_key(case: Case) -> tuple[Any, ...]:
+    return case.steps, case.shift, case.timesteps, case.config is None
+
+
 def observe(
-    case: Case,
-    reference: tuple[float, ...],
-    execute: ModuleType,
-    diffusion: ModuleType,
-    generate: ModuleType,
+    case: Case, reference: tuple[float, ...], execute: ModuleType, diffusion: ModuleType, generate: ModuleType
 ) -> Observation:
-    """Drive one case through the three sites, stubbing modules that turn out to be missing on the way."""
-    from ..harness.fakes import build_host, class_with, refuse_blame
+    """Run one case by itself."""
+    files = {"execute": execute, "diffusion": diffusion, "generate": generate}
+    return observe_all([case], [reference], files)[0]
 
-    while True:
-        host = build_host(class_with(execute, EXECUTE), class_with(diffusion, RUN), case.config)
-        error: Exception | None = None
+
+class Run:
+    """One case, run through the three files once; again where a module turns out to be missing on the way."""
+
+    def __init__(self, case: Case, files: dict[str, ModuleType]) -> None:
+        from ..harness.fakes import build_host, class_with, raise_if_fake_lacks
+        from .loop import RandomVelocityDecoder
+
+        self.case = case
+        execute, diffusion = class_with(files["execute"], EXECUTE), class_with(files["diffusion"], RUN)
+        while True:
+            self.decoder: RandomVelocityDecoder = RandomVelocityDecoder(case.seed)
+            host = build_host(execute, diffusion, case.config, self.decoder, case.compiled)
+            self.returned: Any = None
+            self.error: BaseException | None = None
+            self._drive(host)
+            swallowed = host.model.swallowed
+            raise_if_fake_lacks(host, self.error or swallowed)
+            if not stub_missing(self.error or swallowed):
+                break
+        self.fallback = _reason(swallowed) if host.model.fell_back else None
+
+    def observation(self, reference: tuple[float, ...], unpatched: tuple[float, ...] | None) -> Observation:
+        from .loop import latents_distance
+
+        expected = reference if self.case.is_base else unpatched
+        compared = self.error is None and self.fallback is None and expected is not None
+        return Observation(
+            evaluated=tuple(self.decoder.timesteps),
+            guided=self.decoder.guided,
+            reference=reference,
+            unpatched=unpatched,
+            latents=latents_distance(self.decoder, expected, self.returned)
+            if compared and expected
+            else None,
+            fallback=self.fallback,
+            error=None if self.error is None else describe(self.error),
+        )
+
+    def _drive(self, host: Any) -> None:
+        if not self.case.thread:
+            self._request(host)
+            return
+        worker = threading.Thread(target=self._request, args=(host,))
+        worker.start()
+        worker.join()
+
+    def _request(self, host: Any) -> None:
         try:
-            _drive(host, case)
-        except Exception as raised:
-            error = raised
-        refuse_blame(host, error or host.model.swallowed)
-        if not stub_missing(error or host.model.swallowed):
-            break
-    return Observation(
-        evaluated=tuple(host.mlx_decoder.timesteps),
-        guided=host.mlx_decoder.guided,
-        reference=reference,
-        unpatched=unpatched_schedule(case, generate),
-        fallback=_reason(host.model.swallowed) if host.model.fell_back else None,
-        error=None if error is None else describe(error),
-    )
+            outputs = request_generation(host, self.case)
+            self.returned = outputs["target_latents"]
+        except BaseException as raised:  # also SystemExit: the checkout's end is not ours
+            self.error = raised
 
 
-def _reason(swallowed: BaseException | None) -> str:
-    return "the MLX branch was not taken" if swallowed is None else describe(swallowed)
-
-
-def _drive(host: Any, case: Case) -> None:
+def request_generation(host: Any, case: Case) -> dict[str, Any]:
+    """Build the keyword arguments and execute them, as the application does. Returns the outputs."""
     from ..harness.fakes import BATCH, build_payload, call_by_name
 
     payload = build_payload()
-    asked: dict[str, Any] = {
+    known: dict[str, Any] = {
         "payload": payload,
-        "seed_param": [0] * BATCH,
+        "seed_param": [case.seed] * BATCH,
         "infer_steps": case.steps,
         "guidance_scale": case.guidance_scale,
         "audio_cover_strength": 1.0,
@@ -158,15 +208,19 @@ def _drive(host: Any, case: Case) -> None:
         "sampler_mode": "euler",
         "dcw_enabled": False,
     }
-    asked["generate_kwargs"] = call_by_name(getattr(host, BUILD), asked)
-    call_by_name(getattr(host, EXECUTE), asked)
+    known["generate_kwargs"] = call_by_name(getattr(host, BUILD), known)
+    return call_by_name(getattr(host, EXECUTE), known)[0]
+
+
+def _reason(swallowed: BaseException | None) -> str:
+    return "the MLX branch was not taken" if swallowed is None else describe(swallowed)
 
 
 def unpatched_schedule(case: Case, generate: ModuleType) -> tuple[float, ...] | None:
     """What the checkout's schedule gives to a caller that does not name the model kind.
 
-    A checkout whose own default is a base model is asked for turbo's list by name, except where the host has
-    no `config` to say so.
+    A checkout whose own default is a base model is asked for turbo's list by name, except where the host has no
+    `config` to say so.
     """
     import inspect
 
@@ -177,19 +231,15 @@ def unpatched_schedule(case: Case, generate: ModuleType) -> tuple[float, ...] | 
     schedule = getattr(generate, "get_timestep_schedule", None)
     if schedule is None:
         raise CannotProbe(f"{generate.__name__} does not define get_timestep_schedule")
-    asked: dict[str, Any] = {"shift": case.shift, "infer_steps": case.steps, "timesteps": None}
+    known: dict[str, Any] = {"shift": case.shift, "infer_steps": case.steps, "timesteps": None}
     if case.timesteps is not None:
-        asked["timesteps"] = torch.tensor(case.timesteps, dtype=torch.float32).tolist()
-    is_turbo = inspect.signature(schedule).parameters.get("is_turbo")
-    to_be_told = [inspect.Parameter.empty] + ([] if case.config is None else [False])
-    if is_turbo is not None and is_turbo.default in to_be_told:
-        asked["is_turbo"] = True
+        known["timesteps"] = torch.tensor(case.timesteps, dtype=torch.float32).tolist()
     try:
-        values = list(call_by_name(schedule, asked))
+        is_turbo = inspect.signature(schedule).parameters.get("is_turbo")
+        needs_the_kind = [inspect.Parameter.empty] + ([] if case.config is None else [False])
+        if is_turbo is not None and is_turbo.default in needs_the_kind:
+            known["is_turbo"] = True
+        values = list(call_by_name(schedule, known))
+        return tuple(torch.tensor(values, dtype=torch.float32).tolist())
     except Exception:
         return None
-    return tuple(torch.tensor(values, dtype=torch.float32).tolist())
-
-
-if __name__ == "__main__":
-    main()

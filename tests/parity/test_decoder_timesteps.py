@@ -12,8 +12,8 @@ import torch
 from patches.checkout import locate
 from patches.errors import KitError
 from patches.harness.imports import CannotProbe
-from patches.harness.process import run_probe
 from patches.verify.cases import Case, Observation
+from patches.verify.run import run_probe
 
 BASE, TURBO, NO_KEY = {"is_turbo": False}, {"is_turbo": True}, {}
 TOLERANCE = 1e-6

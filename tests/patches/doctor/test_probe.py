@@ -22,7 +22,7 @@ def test_findings_before_a_crash_are_kept(tmp_path: Path) -> None:
     assert found(report, "prompt")[0] == DEFECT
     verdict, reason = found(report, "sde")
     assert verdict == SKIPPED
-    assert reason.startswith("the probe was killed by SIGSEGV")
+    assert reason.startswith("the child process was killed by SIGSEGV")
 
 
 def test_application_that_cannot_run_is_skipped_with_the_reason(tmp_path: Path) -> None:
@@ -38,4 +38,4 @@ def test_application_that_cannot_run_is_skipped_with_the_reason(tmp_path: Path) 
 def test_time_limit_is_reported(tmp_path: Path) -> None:
     endless = SICK.edited("acestep/inference.py", ("import random\n", "while True:\n    pass\n"))
     report = examine(endless.write(tmp_path), ["prompt"], time_limit=4.0)
-    assert found(report, "prompt") == (SKIPPED, "the probe was still running when its time was up")
+    assert found(report, "prompt") == (SKIPPED, "the child process was still running after 4 s and was stopped")
