@@ -30,6 +30,15 @@ class Checkout:
     diffusion: Path
     generate: Path
 
+    def path(self, target: str) -> Path:
+        """The file that a patch is for: "execute", "diffusion", "generate", "decoder", or a path below the root.
+
+        Raises LeavesRoot for a link that leads out of the checkout.
+        """
+        if target == "decoder":  # dit_model.py, model.py in the early home
+            return inside(self.root, self.generate.with_name(self.generate.name.replace("generate", "model")))
+        return inside(self.root, getattr(self, target, self.root / target))
+
     def name(self, path: Path) -> str:
         """`path` as it is shown to people and written into diffs: relative to the root, with slashes."""
         return path.relative_to(self.root).as_posix()

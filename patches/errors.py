@@ -31,3 +31,19 @@ class ChangedMeanwhile(KitError):
 
 class WriteFailed(KitError):
     """The system refused a write; everything that had been replaced was put back."""
+
+
+class CannotRevert(KitError):
+    """What was there before `apply` cannot be proved; nothing was written."""
+
+
+class UnknownPatch(KitError):
+    """A name that is neither that of a series nor that of one of its patches."""
+
+    exit_status = 2
+
+
+class WrongUsage(KitError):
+    """A command line that cannot be parsed."""
+
+    exit_status = 2

@@ -1,70 +1,120 @@
-"""Outcomes as people read them, and as JSON."""
+"""What the verbs say: tables, sentences and JSON, and the commands that they recommend."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from .checkout import Checkout
-from .outcomes import Applied, NotApplicable
-from .plan import Plan
+from .engine.plan import Plan
+from .engine.series import Series
+from .engine.states import Conflict, Missing, OtherCode, Patched
+
+DONE, NOT_DONE, CANNOT = 0, 1, 3
 
 
-def check_text(checkout: Checkout, plan: Plan) -> str:
-    """One line a site, one line for the three together."""
-    rows = [
-        (role.value, state.word, plan.before[role].name, state.detail) for role, state in plan.states.items()
-    ]
-    head = ("site", "state", "file", "")
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(3)]
-    lines = [
-        f"{site.ljust(widths[0])}  {state.ljust(widths[1])}  {file.ljust(widths[2])}  {detail}".rstrip()
-        for site, state, file, detail in [head, *rows]
-    ]
-    return "\n".join([*lines, together(checkout, plan)])
+@dataclass(frozen=True)
+class Outcome:
+    """How a verb ended: `status` is the exit status, `facts` is the JSON object, `data` goes to standard output."""
+
+    status: int
+    text: str
+    facts: Mapping[str, object] = field(default_factory=dict)
+    data: bytes | None = None
+    is_error: bool = False
 
 
-def together(checkout: Checkout, plan: Plan) -> str:
-    """What a base model gets on MLX now, as far as reading tells, and what to do."""
-    steps, listed = plan.honoured.steps, plan.honoured.timesteps
-    joined = "and" if steps == listed else "but"
-    return (
-        f"together: for base models on MLX {_told('the asked-for steps', 'run', steps)}, "
-        f"{joined} {_told('custom timesteps', 'run as given', listed)}. {_next(checkout, plan)}"
+def command(*words: str | Path) -> str:
+    """A command of this kit as it can be pasted: this interpreter, and paths in quotes where they need them."""
+    program = Path(sys.argv[0])
+    if program.name == "acestep-lego-patches":
+        start = [str(program)]
+    elif __package__ == "patches":
+        start = [_short(sys.executable), "-m", "patches"]
+    else:
+        start = [_short(sys.executable), str(Path(__file__).parent)]
+    return " ".join(shlex.quote(str(word)) for word in [*start, *words])
+
+
+def _short(path: str) -> str:
+    """Relative to the current directory where the path is below it."""
+    here = os.path.join(os.getcwd(), "")
+    return path.removeprefix(here) if path.startswith(here) else path
+
+
+def fits_terminal(text: str) -> str:
+    """Control characters that a file name may hold are shown as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def check_text(checkout: Checkout, series: Series, plan: Plan, notes: Sequence[str]) -> str:
+    """One line a patch, then what to run next. Nothing of it says what runs."""
+    rows = [("patch", "state", "file", "")]
+    rows += [(row.patch.name, row.state.word, row.file, row.state.detail) for row in plan.rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    table = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
+    return "\n".join(
+        [*table, *notes, f"Read only, nothing was run: {plan.word}. {next_step(checkout, series, plan)}"]
     )
 
 
-def _told(what: str, run: str, honoured: bool | None) -> str:
-    if honoured is None:
-        return f"whether {what} {run} cannot be told by reading"
-    return f"{what} {run}" if honoured else f"{what} do not {run}"
-
-
-def check_json(plan: Plan) -> dict[str, object]:
-    """`check` for machines; the states are "applied", "not applied" and "not applicable"."""
-    sites = [
-        {"site": role.value, "file": plan.before[role].name, "state": state.word, "detail": state.detail}
-        for role, state in plan.states.items()
+def check_facts(checkout: Checkout, series: Series, plan: Plan, notes: Sequence[str]) -> dict[str, object]:
+    """`check` for machines."""
+    patches = [
+        {"patch": row.patch.name, "file": row.file, "state": row.state.word, "detail": row.state.detail}
+        for row in plan.rows
     ]
-    honoured = {"steps": plan.honoured.steps, "timesteps": plan.honoured.timesteps}
-    return {"sites": sites, "state": _word(plan), "honoured_by_reading": honoured}
+    return {
+        "root": str(checkout.root),
+        "series": series.name,
+        "patches": patches,
+        "state": plan.word,
+        "notes": list(notes),
+        "next": next_step(checkout, series, plan),
+    }
 
 
-def refusal(checkout: Checkout, plan: Plan) -> str:
-    """Why `diff` and `apply` do nothing: each site that is not applicable, with its reason."""
+def check_status(plan: Plan) -> int:
+    if plan.having(Conflict):
+        return CANNOT
+    return NOT_DONE if plan.having(Missing) or plan.having(OtherCode) else DONE
+
+
+def refusal(checkout: Checkout, series: Series, plan: Plan) -> str:
+    """Why nothing is written: each conflict with its reason, and the patches that would go in."""
     reasons = [
-        f"{plan.before[role].name}: expected the site as upstream has it, found: {state.detail}."
-        for role, state in plan.states.items()
-        if isinstance(state, NotApplicable)
+        f"{row.file}: {row.patch.name} cannot be applied: {row.state.detail}."
+        for row in plan.having(Conflict)
     ]
-    return " ".join([*reasons, "All three or none: nothing was changed.", _next(checkout, plan)])
+    fit = ", ".join(row.patch.name for row in plan.having(Missing))
+    rest = f" {fit} would go in." if fit else ""
+    return " ".join([*reasons, f"All or none: nothing was changed.{rest}", next_step(checkout, series, plan)])
 
 
-def _word(plan: Plan) -> str:
-    if plan.applied:
-        return "applied"
-    return "not applied" if plan.applicable else "not applicable"
-
-
-def _next(checkout: Checkout, plan: Plan) -> str:
-    if not plan.applicable:
-        return f"Cannot be applied here; see what really runs: python -m patches verify {checkout.root}"
-    if not plan.applied:
-        partly = any(isinstance(state, Applied) for state in plan.states.values())
-        return f"Next{' (finishes what is there)' if partly else ''}: python -m patches apply {checkout.root}"
-    return f"Nothing to apply; see it run: python -m patches verify {checkout.root}"
+def next_step(checkout: Checkout, series: Series, plan: Plan) -> str:
+    """The one command to run next."""
+    root = checkout.root
+    is_steps = series.name == "steps"
+    proof = command("verify", root) if is_steps else command("doctor", root)
+    if plan.having(Conflict):
+        fit = [row.patch.name for row in plan.rows if isinstance(row.state, Missing)]
+        if fit and not is_steps:
+            return f"Apply the others: {command('apply', root, '--series', ','.join(fit))}"
+        return f"See what runs: {proof}"
+    if plan.having(Missing):
+        if is_steps:
+            return f"Next: {command('apply', '--verify', root)}"
+        names = ",".join(row.patch.name for row in plan.having(Missing))
+        whole = len(plan.having(Missing)) == len(series.patches)
+        return f"Next: {command('apply', root, '--series', series.name if whole else names)}"
+    if plan.having(OtherCode):
+        return f"Not proved: run {proof}"
+    return (
+        f"To see what runs: {proof}"
+        if plan.having(Patched)
+        else f"Nothing to patch; to see what runs: {proof}"
+    )

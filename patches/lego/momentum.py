@@ -1,4 +1,4 @@
-"""`momentum`: guidance on MLX has PyTorch's momentum of -0.75, not a running sum.
+"""The patch `momentum`: guidance on MLX has PyTorch's APG momentum of -0.75, not a running sum.
 
 Upstream's MLX path adds up the differences of both branches since 82a5d84 (2026-02-25), in its newest known state
 too: guidance 7 is then 0.55 (relative L2) away from PyTorch.
@@ -9,48 +9,43 @@ from __future__ import annotations
 import ast
 from itertools import pairwise
 
-from ..names import GENERATE
-from ..outcomes import CannotEdit
-from ..source import Source
-from .block import Block, behind, bodies, functions_named, parameters
+from ..engine.find import behind, functions_named, parameter_names, statement_lists
+from ..engine.patch import Edit, Found, OlderForm, Patch
+from ..engine.source import Source
+from ..engine.states import CannotEdit, NotAffected, OtherCode
+from ..steps.names import GENERATE
 
-NAME = "momentum"
-FILE = GENERATE
-WHAT = "guidance on MLX has PyTorch's momentum, -0.75"
-COMMENT = "# PyTorch's momentum: what is kept for the next step is -0.75 of the difference, not all of it."
-SIZE = 2
 MOMENTUM = -0.75
 
 
-def settled(source: Source) -> str | None:
-    """Why there is nothing to do: no guidance on MLX, or the momentum is in already."""
+def find(source: Source) -> Found:
+    return _edit(source, f": PyTorch's momentum buffer keeps {MOMENTUM} of the difference.")
+
+
+def find_0_1(source: Source) -> Found:
+    return _edit(source, "")
+
+
+def _edit(source: Source, first: str) -> Found:
     functions = functions_named(source, GENERATE)
-    if len(functions) == 1 and "guidance_scale" not in parameters(functions[0]):
-        return "MLX takes no guidance here, so there is no momentum to mend"
-    for statement in (statement for body in bodies(source.tree) for statement in body):
-        match statement:
-            case ast.Assign(targets=[ast.Subscript()], value=ast.BinOp(op=ast.Mult(), left=factor)) if (
-                ast.unparse(factor) == str(MOMENTUM)
-            ):
-                return "keeps -0.75 of the difference"
-    return None
+    if len(functions) == 1 and "guidance_scale" not in parameter_names(functions[0]):
+        return NotAffected(f"{GENERATE} has no guidance")
+    sums = [found for body in statement_lists(source.tree) for found in _running_sums(body)]
+    if not sums and any(str(MOMENTUM) in ast.unparse(node) for node in source.tree.body):
+        return OtherCode(f"{MOMENTUM} stands in code that is not known here")
+    if len(sums) != 1:
+        raise CannotEdit(f"expected one running sum of the branches' difference, found {len(sums) or 'none'}")
+    stored, following, name = sums[0]
+    if following is not None and ast.unparse(following).startswith(f"{ast.unparse(stored.targets[0])} ="):
+        return OtherCode(f"line {following.lineno} stores another momentum")
+    line = f"{source.code(stored.targets[0])} = {MOMENTUM} * {name}"
+    return Edit("the momentum buffer is a running sum", [behind(source, stored, (first, line))])
 
 
-def place(source: Source) -> Block:
-    found = [statement for body in bodies(source.tree) for statement in _running_sums(body)]
-    if len(found) != 1:
-        raise CannotEdit(
-            f"expected one running sum of the branches' difference, found {len(found) or 'none'}"
-        )
-    kept, name = found[0]
-    line = f"{ast.unparse(kept.targets[0])} = {MOMENTUM} * {name}"
-    return behind(source, kept, [COMMENT, line.replace("'", '"')])
-
-
-def _running_sums(body: list[ast.stmt]) -> list[tuple[ast.Assign, str]]:
-    """`d = d + state.get("key", 0)` and, next, `state["key"] = d`: the latter, with the name d."""
+def _running_sums(body: list[ast.stmt]) -> list[tuple[ast.Assign, ast.stmt | None, str]]:
+    """`d = d + state.get("key", 0)` and, next, `state["key"] = d`: the latter, what follows it, and the name d."""
     found = []
-    for first, second in pairwise(body):
+    for index, (first, second) in enumerate(pairwise(body)):
         match first, second:
             case (
                 ast.Assign(
@@ -68,5 +63,20 @@ def _running_sums(body: list[ast.stmt]) -> list[tuple[ast.Assign, str]]:
                     value=ast.Name(id=value),
                 ),
             ) if made == left == value and key == kept and ast.unparse(held) == ast.unparse(state):
-                found.append((second, made))
+                following = body[index + 2] if index + 2 < len(body) else None
+                found.append((second, following, made))
     return found
+
+
+PATCH = Patch(
+    name="momentum",
+    target="generate",
+    summary=f"guidance on MLX has PyTorch's APG momentum, {MOMENTUM}",
+    find=find,
+    block_lines=2,
+    older=OlderForm(
+        "# PyTorch's momentum: what is kept for the next step is -0.75 of the difference, not all of it.",
+        find_0_1,
+        2,
+    ),
+)

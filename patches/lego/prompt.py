@@ -1,44 +1,63 @@
-"""`prompt`: a LEGO request that gives no instruction gets LEGO's, not that of text2music.
+"""The patch `prompt`: a LEGO request that gives no instruction gets LEGO's, not that of text2music.
 
-The public API's default instruction is text2music's, whatever the task; only a caller that fills in the field
-gets another one. Without a track's name it is the instruction that names none.
+The public API's default instruction is text2music's, whatever the task. Without a track's name it is the instruction
+that names none.
 """
 
 from __future__ import annotations
 
 import ast
 
-from ..outcomes import CannotEdit
-from ..source import Source
-from .block import Block, before, the_function, want_parameters
+from ..engine.find import bound_names, in_front_of, require_parameters, the_function
+from ..engine.patch import Edit, Found, OlderForm, Patch
+from ..engine.source import Source
+from ..engine.states import CannotEdit, OtherCode
 
-NAME = "prompt"
-FILE = "acestep/core/generation/handler/generate_music_request.py"
-WHAT = "a LEGO request without an instruction gets LEGO's prompt"
-COMMENT = "# LEGO: the default instruction is text2music's, and the model follows it."
-SIZE = 3
 _FUNCTION = "_resolve_generate_music_task"
 _TEXTS = "TASK_INSTRUCTIONS"
+_NEW = (
+    ": the default instruction is text2music's.",
+    f'default = (None, "", {_TEXTS}["text2music"])',
+    'if task_type == "lego" and instruction in default:',
+    f'    instruction = {_TEXTS}.get("lego_default", instruction)',
+)
+_OLD = (
+    "",
+    f'if task_type == "lego" and instruction in (None, "", {_TEXTS}["text2music"]):',
+    f'    instruction = {_TEXTS}.get("lego_default", instruction)',
+)
 
 
-def settled(source: Source) -> str | None:
-    """Why there is nothing to do, if the function asks for LEGO already."""
-    for node in ast.walk(the_function(source, _FUNCTION)):
-        match node:
-            case ast.Compare(left=ast.Name(id="task_type"), comparators=[ast.Constant(value="lego")]):
-                return "has a prompt of its own for LEGO"
-    return None
+def find(source: Source) -> Found:
+    return _edit(source, _NEW)
 
 
-def place(source: Source) -> Block:
+def find_0_1(source: Source) -> Found:
+    return _edit(source, _OLD)
+
+
+def _edit(source: Source, lines: tuple[str, ...]) -> Found:
     function = the_function(source, _FUNCTION)
-    want_parameters(function, "task_type", "instruction")
+    if any(isinstance(node, ast.Constant) and node.value == "lego" for node in ast.walk(function)):
+        return OtherCode(f"{_FUNCTION} has a branch of its own for LEGO")
+    require_parameters(function, "task_type", "instruction")
     if not any(isinstance(node, ast.Name) and node.id == _TEXTS for node in ast.walk(function)):
-        raise CannotEdit(f"{_FUNCTION} does not know {_TEXTS}")
+        raise CannotEdit(f"{_FUNCTION} does not use {_TEXTS}")
+    if "default" in bound_names(function):
+        raise CannotEdit(f"{_FUNCTION} uses the name default for something else")
     body = function.body
-    if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and len(body) > 1:
+    if ast.get_docstring(function, clean=False) is not None and len(body) > 1:
         body = body[1:]
-    question = f'if task_type == "lego" and instruction in (None, "", {_TEXTS}["text2music"]):'
-    return before(
-        source, body[0], [COMMENT, question, f'    instruction = {_TEXTS}.get("lego_default", instruction)']
-    )
+    return Edit(f"{_FUNCTION} has no branch for LEGO", [in_front_of(source, body[0], lines)])
+
+
+PATCH = Patch(
+    name="prompt",
+    target="acestep/core/generation/handler/generate_music_request.py",
+    summary="a LEGO request without an instruction gets LEGO's prompt",
+    find=find,
+    block_lines=len(_NEW),
+    older=OlderForm(
+        "# LEGO: the default instruction is text2music's, and the model follows it.", find_0_1, len(_OLD)
+    ),
+)

@@ -1,43 +1,43 @@
-"""`threads`: the decoder's tables are computed where it is loaded, so that any thread may use it.
+"""The patch `threads`: the decoder's tables are computed where it is loaded, so that any thread may use it.
 
-Since mlx 0.32 an array belongs to the thread that it was made in until it is computed. Upstream computed the
-weights at load and left the tables of the positions lazy, until it repaired that itself.
+Since mlx 0.32 an array belongs to the thread that it was made in until it is computed. Upstream computed the weights
+at load and left the tables of the positions lazy, until 3b2bb82 (2026-04-30).
 """
 
 from __future__ import annotations
 
 import ast
 
-from ..outcomes import CannotEdit
-from ..source import Source
-from .block import Block, behind
+from ..engine.find import behind
+from ..engine.patch import Edit, Found, OlderForm, Patch
+from ..engine.source import Source
+from ..engine.states import CannotEdit, UpstreamFix
 
-NAME = "threads"
-FILE = "acestep/models/mlx/dit_model.py"
-WHAT = "the MLX decoder can be used from any thread, also with mlx 0.32"
-COMMENT = "# Computed here: a table that is still lazy cannot be used from another thread."
-SIZE = 2
+_LINE = "mx.eval(self._cos, self._sin)"
 
 
-def settled(source: Source) -> str | None:
-    """Why there is nothing to do, if some call of eval already takes both tables."""
-    for node in ast.walk(source.tree):
-        match node:
-            case ast.Call(func=ast.Attribute(attr="eval"), args=args):
-                if {"self._cos", "self._sin"} <= {ast.unparse(arg) for arg in args}:
-                    return "computes its tables itself"
-    return None
+def find(source: Source) -> Found:
+    return _edit(source, ": lazy tables could not be used from another thread.")
 
 
-def place(source: Source) -> Block:
+def find_0_1(source: Source) -> Found:
+    return _edit(source, "")
+
+
+def _edit(source: Source, first: str) -> Found:
+    if any(isinstance(node, ast.Call) and ast.unparse(node) == _LINE for node in ast.walk(source.tree)):
+        return UpstreamFix(f"calls {_LINE}")
     found = [node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef) and _tables(node)]
     if len(found) != 1:
         raise CannotEdit(
             f"expected one method that makes self._cos and self._sin, found {len(found) or 'none'}"
         )
-    if not any(isinstance(n, ast.Import) and _is_mlx(n) for n in ast.walk(source.tree)):
+    if not any(isinstance(node, ast.Import) and _is_mlx(node) for node in ast.walk(source.tree)):
         raise CannotEdit("mlx.core is not imported as mx")
-    return behind(source, _tables(found[0])[-1], [COMMENT, "mx.eval(self._cos, self._sin)"])
+    return Edit(
+        "the tables of the positions are not evaluated",
+        [behind(source, _tables(found[0])[-1], (first, _LINE))],
+    )
 
 
 def _tables(function: ast.FunctionDef) -> list[ast.stmt]:
@@ -52,3 +52,15 @@ def _tables(function: ast.FunctionDef) -> list[ast.stmt]:
 
 def _is_mlx(node: ast.Import) -> bool:
     return any(alias.name == "mlx.core" and alias.asname == "mx" for alias in node.names)
+
+
+PATCH = Patch(
+    name="threads",
+    target="decoder",
+    summary="the MLX decoder can be used from any thread, also with mlx 0.32",
+    find=find,
+    block_lines=2,
+    older=OlderForm(
+        "# Computed here: a table that is still lazy cannot be used from another thread.", find_0_1, 2
+    ),
+)

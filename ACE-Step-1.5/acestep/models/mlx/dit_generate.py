@@ -21,6 +21,7 @@ VALID_TIMESTEPS = sorted({t for table in SHIFT_TIMESTEPS.values() for t in table
 def get_timestep_schedule(
     shift: float = 3.0,
     timesteps: list[float] | None = None,
+    # LEGO patch (generate)
     infer_steps: int = 8,
     is_turbo: bool = True,
 ) -> list[float]:
@@ -31,21 +32,25 @@ def get_timestep_schedule(
     timesteps, at most 20, each moved to the nearest valid value.
     Raises ValueError where a base model is asked for no whole number of steps or for timesteps that do not fall.
     """
-    # A base model takes one decoder evaluation a step, as many as asked for; turbo keeps what follows.
+    # LEGO patch (generate): a base model takes the requested steps.
     if not is_turbo and timesteps is not None:
-        falling = [float(t) for t in timesteps]
-        while falling and falling[-1] == 0:
-            falling.pop()
-        if not falling or not all(a >= b for a, b in zip([1.0] + falling, falling + [0.0])):
-            raise ValueError(f"timesteps must fall from at most 1 to above 0, got {timesteps!r}")
-        return falling
+        custom = [float(t) for t in timesteps]
+        while custom and custom[-1] == 0:
+            custom.pop()
+        bounds = [1.0, *custom, 0.0]
+        falls = all(a >= b for a, b in zip(bounds, bounds[1:]))
+        if not custom or not falls:
+            raise ValueError(f"timesteps must fall to 0, got {custom}")
+        return custom
     if not is_turbo and infer_steps is not None:
         if not hasattr(infer_steps, "__index__") or infer_steps < 1:
-            raise ValueError(f"infer_steps must be a whole number of at least 1, got {infer_steps!r}")
-        import torch  # its linspace is the reference; the decoder multiplies a last digit here by 1000
-
-        line = torch.linspace(1, 0, infer_steps + 1, dtype=torch.float32)[:-1]
-        return (shift * line / (1 + (shift - 1) * line)).tolist()
+            raise ValueError(f"infer_steps must be >= 1, got {infer_steps!r}")
+        # The values of torch.linspace: from both ends, with a float32 step.
+        i, n = np.arange(infer_steps), int(infer_steps)
+        step = float(np.float32(1 / n))
+        t = np.where(i < (n + 1) // 2, 1 - step * i, step * (n - i))
+        t = t.astype(np.float32)
+        return (float(shift) * t / (1 + (float(shift) - 1) * t)).tolist()
 
     asked = list(timesteps or [])
     while asked and asked[-1] == 0:
@@ -91,6 +96,7 @@ def mlx_generate_diffusion(
     cfg_interval_start: float = 0.0,
     cfg_interval_end: float = 1.0,
     disable_tqdm: bool = False,
+    # LEGO patch (generate)
     infer_steps: int = 8,
     is_turbo: bool = True,
 ) -> dict[str, Any]:
@@ -118,7 +124,13 @@ def mlx_generate_diffusion(
         raise ValueError(f"guidance_scale is {guidance_scale}, which needs null_condition_emb_np; it is None")
 
     total_start = time.perf_counter()
-    t_schedule = get_timestep_schedule(shift, timesteps, infer_steps=infer_steps, is_turbo=is_turbo)
+    t_schedule = get_timestep_schedule(
+        # LEGO patch (generate), was: (shift, timesteps)
+        shift,
+        timesteps,
+        infer_steps=infer_steps,
+        is_turbo=is_turbo,
+    )
     noise = draw_noise(seed, src_latents_shape)
     context = mx.array(context_latents_np)
     states = mx.array(encoder_hidden_states_np)

@@ -81,6 +81,7 @@ class ServiceGenerateExecuteMixin:
                     infer_method=infer_method,
                     shift=shift,
                     timesteps=generate_kwargs.get("timesteps"),
+                    # LEGO patch (execute)
                     infer_steps=generate_kwargs.get("infer_steps", 8),
                     guidance_scale=generate_kwargs["diffusion_guidance_scale"],
                     null_condition_emb=self.model.null_condition_emb,

@@ -1,6 +1,5 @@
-"""Upstream's names at the three sites, and the two values that the patches thread through them."""
+"""Upstream's names in the three files, and the two values that the patches pass through them."""
 
-BUILD = "_build_service_generate_kwargs"
 RUN = "_mlx_run_diffusion"
 GENERATE = "mlx_generate_diffusion"
 SCHEDULE = "get_timestep_schedule"

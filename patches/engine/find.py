@@ -1,0 +1,166 @@
+"""Functions, calls and statements in a source, and the places around them where lines can be inserted."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+
+from .edits import AddBlock, break_before, end_of_line, indent_before, unit_of
+from .lists import parameters_of
+from .source import Source
+from .states import CannotEdit
+
+
+def functions_named(source: Source, name: str) -> list[ast.FunctionDef]:
+    """The definitions of `name` that can run: not those for type checkers alone."""
+    return [
+        node
+        for node in _running(source.tree)
+        if isinstance(node, ast.FunctionDef) and node.name == name and not _is_overload(node)
+    ]
+
+
+def the_function(source: Source, name: str) -> ast.FunctionDef:
+    """Raises CannotEdit unless there is exactly one definition."""
+    found = functions_named(source, name)
+    if len(found) != 1:
+        raise CannotEdit(f"expected one definition of {name}, found {len(found) or 'none'}")
+    return found[0]
+
+
+def calls_of(source: Source, name: str, inside: ast.AST | None = None) -> list[ast.Call]:
+    """Calls by their last name: `self.f(...)`, `module.f(...)`, `f(...)` and `g(...)` after `import f as g`."""
+    aliases = {
+        alias.asname: alias.name
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
+    found = []
+    for node in ast.walk(inside or source.tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr=called)):
+                pass
+            case ast.Call(func=ast.Name(id=called)):
+                called = aliases.get(called, called)
+            case _:
+                continue
+        if called == name:
+            found.append(node)
+    return found
+
+
+def parameter_names(function: ast.FunctionDef) -> list[str]:
+    """Positional and keyword parameters, without `*args` and `**kwargs`."""
+    a = function.args
+    return [p.arg for p in (*a.posonlyargs, *a.args, *a.kwonlyargs)]
+
+
+def require_parameters(function: ast.FunctionDef, *names: str) -> None:
+    """Raises CannotEdit where a parameter is missing."""
+    missing = [name for name in names if name not in parameter_names(function)]
+    if missing:
+        raise CannotEdit(f"{function.name} has no parameter {' and no parameter '.join(missing)}")
+
+
+def bound_names(node: ast.AST) -> set[str]:
+    """Every name that is given a value somewhere below `node`: assigned, imported, defined or a parameter."""
+    found: set[str] = set()
+    for inner in ast.walk(node):
+        match inner:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                found.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.alias(name=name, asname=asname):
+                found.add(asname or name.partition(".")[0])
+            case ast.arg(arg=name):
+                found.add(name)
+            case (
+                ast.ExceptHandler(name=str(name))
+                | ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+            ):
+                found.add(name)
+            case ast.MatchMapping(rest=str(name)):
+                found.add(name)
+            case ast.Global(names=names) | ast.Nonlocal(names=names):
+                found.update(names)
+    return found
+
+
+def outer_names(function: ast.FunctionDef) -> set[str]:
+    """Names that a function reads from its module, or declares to be the module's."""
+    read = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    declared = {
+        name for n in ast.walk(function) if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names
+    }
+    return (read - bound_names(function)) | declared
+
+
+def statement_lists(node: ast.AST) -> list[list[ast.stmt]]:
+    """Every list of statements below `node`, its own included."""
+    found = []
+    for inner in ast.walk(node):
+        for field in ("body", "orelse", "finalbody"):
+            body = getattr(inner, field, None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.stmt):
+                found.append(body)
+    return found
+
+
+def same_code(one: ast.AST, other: ast.AST) -> bool:
+    """Whether two expressions read the same, loaded or stored."""
+    return ast.unparse(one) == ast.unparse(other)
+
+
+def at_start_of(source: Source, function: ast.FunctionDef, lines: Sequence[str]) -> AddBlock:
+    """A block in front of the first statement of a function, behind its docstring. Raises CannotEdit."""
+    first = function.body[0]
+    indent = indent_before(source.text, source.span(first)[0])
+    if indent is None:
+        raise CannotEdit(f"the body of {function.name} does not begin on a line of its own")
+    if ast.get_docstring(function, clean=False) is not None:
+        return behind(source, first, lines)
+    index = source.token_index(parameters_of(source, function).close)
+    while source.tokens[index].text != ":":
+        index = max(index, source.brackets.get(index, 0)) + 1
+    at = end_of_line(source.text, source.tokens[index].end)
+    if at is None:
+        raise CannotEdit(f"the body of {function.name} does not begin on a line of its own")
+    return AddBlock(at, indent, unit_of(indent), tuple(lines))
+
+
+def behind(source: Source, node: ast.stmt, lines: Sequence[str]) -> AddBlock:
+    """A block on the lines after the statement `node`. Raises CannotEdit where it shares its lines."""
+    start, end = source.span(node)
+    indent, stop = indent_before(source.text, start), end_of_line(source.text, end)
+    if indent is None or stop is None:
+        raise CannotEdit(f"line {node.lineno} holds more than one statement")
+    return AddBlock(stop, indent, unit_of(indent), tuple(lines))
+
+
+def in_front_of(source: Source, node: ast.stmt, lines: Sequence[str]) -> AddBlock:
+    """A block on the lines before the statement `node`. Raises CannotEdit where it shares its line."""
+    start = source.span(node)[0]
+    indent = indent_before(source.text, start)
+    if indent is None:
+        raise CannotEdit(f"line {node.lineno} holds more than one statement")
+    return AddBlock(break_before(source.text, start), indent, unit_of(indent), tuple(lines))
+
+
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those below `if TYPE_CHECKING:`."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop(0)
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def _is_overload(function: ast.FunctionDef) -> bool:
+    return any(ast.unparse(d) in ("overload", "typing.overload") for d in function.decorator_list)

@@ -1,0 +1,81 @@
+"""The patch `execute`: the call of `_mlx_run_diffusion` passes the requested number of steps.
+
+Upstream left it out from be99eb9 (2026-02-15) until its own fix in 82a5d84 (2026-02-25); the kwargs of the request
+always held `infer_steps`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from ..engine.edits import AddItems
+from ..engine.find import calls_of
+from ..engine.lists import arguments_of
+from ..engine.patch import Edit, Found, Patch
+from ..engine.source import Source
+from ..engine.states import CannotEdit, OtherCode, UpstreamFix
+from .names import RUN
+
+_UPSTREAM_FIX = re.compile(r"[A-Za-z_]\w*\.get\(\"infer_steps\"\)")
+
+
+def find(source: Source) -> Found:
+    """Raises CannotEdit where there is no single call, or no dict that holds the request."""
+    calls = calls_of(source, RUN)
+    if len(calls) != 1:
+        raise CannotEdit(f"expected one call of {RUN}, found {len(calls) or 'none'}")
+    call = calls[0]
+    arguments = arguments_of(source, call)
+    present = arguments.named("infer_steps")
+    if present is not None:
+        value = present.text.partition("=")[2].strip()
+        if _UPSTREAM_FIX.fullmatch(value) and value.partition(".")[0] in _request_dicts(source, call):
+            return UpstreamFix("the call passes infer_steps")
+        return OtherCode(f"the call of {RUN} passes {_one_line(present.text)}")
+    unpacked = [item.text for item in arguments.items if item.stars]
+    if unpacked:
+        return OtherCode(f"the call of {RUN} passes {', '.join(unpacked)}, which may hold infer_steps")
+    names = _request_dicts(source, call)
+    if len(names) != 1:
+        raise CannotEdit(f"expected one dict that holds the request, found {' and '.join(names) or 'none'}")
+    new = f'infer_steps={names[0]}.get("infer_steps", 8)'
+    after = arguments.named("timesteps") or arguments.last
+    return Edit("the call passes no infer_steps", [AddItems(arguments, after, (new,))])
+
+
+def _request_dicts(source: Source, call: ast.Call) -> list[str]:
+    """The names of the dict of the request: the call takes its timesteps from it, or PyTorch gets it as `**`."""
+    for keyword in call.keywords:
+        if keyword.arg == "timesteps":
+            match keyword.value:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="get")):
+                    return [name]
+                case ast.Subscript(value=ast.Name(id=name)):
+                    return [name]
+    return sorted(_given_to_pytorch(source, call))
+
+
+def _given_to_pytorch(source: Source, call: ast.Call) -> set[str]:
+    return {
+        keyword.value.id
+        for function in ast.walk(source.tree)
+        if isinstance(function, ast.FunctionDef) and any(node is call for node in ast.walk(function))
+        for other in calls_of(source, "generate_audio", function)
+        for keyword in other.keywords
+        if keyword.arg is None and isinstance(keyword.value, ast.Name)
+    }
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+PATCH = Patch(
+    name="execute",
+    target="execute",
+    summary=f"the call of {RUN} passes the requested number of steps",
+    find=find,
+    items=("infer_steps",),
+    trace='.get("infer_steps", 8)',
+)

@@ -1,0 +1,119 @@
+"""The patch `generate`: the timestep schedule of a base model has one value for each requested step.
+
+In `dit_generate.py` (early: `mlx_dit/generate.py`). Until upstream's 82a5d84 (2026-02-25) every model ran turbo's 8
+values; since then the steps are honoured, but a base model's custom timesteps are still cut to 20 values and moved to
+turbo's grid. A turbo model keeps the schedule that it had.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from ..engine.edits import AddItems, Insertion
+from ..engine.find import at_start_of, bound_names, calls_of, functions_named, outer_names, the_function
+from ..engine.lists import ItemList, arguments_of, parameters_of
+from ..engine.patch import Edit, Found, Patch
+from ..engine.source import Source
+from ..engine.states import CannotEdit, OtherCode
+from .names import GENERATE, KIND_ARGUMENT, KIND_PARAMETER, SCHEDULE, STEPS_ARGUMENT, STEPS_PARAMETER
+
+BLOCK = (
+    ": a base model takes the requested steps.",
+    "if not is_turbo and timesteps is not None:",
+    "    custom = [float(t) for t in timesteps]",
+    "    while custom and custom[-1] == 0:",
+    "        custom.pop()",
+    "    bounds = [1.0, *custom, 0.0]",
+    "    falls = all(a >= b for a, b in zip(bounds, bounds[1:]))",
+    "    if not custom or not falls:",
+    '        raise ValueError(f"timesteps must fall to 0, got {custom}")',
+    "    return custom",
+    "if not is_turbo and infer_steps is not None:",
+    '    if not hasattr(infer_steps, "__index__") or infer_steps < 1:',
+    '        raise ValueError(f"infer_steps must be >= 1, got {infer_steps!r}")',
+    "    # The values of torch.linspace: from both ends, with a float32 step.",
+    "    i, n = np.arange(infer_steps), int(infer_steps)",
+    "    step = float(np.float32(1 / n))",
+    "    t = np.where(i < (n + 1) // 2, 1 - step * i, step * (n - i))",
+    "    t = t.astype(np.float32)",
+    "    return (float(shift) * t / (1 + (float(shift) - 1) * t)).tolist()",
+)
+_PARAMETERS = {"infer_steps": STEPS_PARAMETER, "is_turbo": KIND_PARAMETER}
+_ARGUMENTS = {"infer_steps": STEPS_ARGUMENT, "is_turbo": KIND_ARGUMENT}
+_LOCALS = {"bounds", "custom", "falls", "i", "n", "step", "t"}
+_BUILTINS = {"all", "float", "hasattr", "int", "zip", "ValueError"}
+
+
+def find(source: Source) -> Found:
+    """Raises CannotEdit where the schedule has parameters or names that the block would interfere with."""
+    schedule, generate = the_function(source, SCHEDULE), the_function(source, GENERATE)
+    calls = calls_of(source, SCHEDULE, generate)
+    if not calls:
+        raise CannotEdit(f"{GENERATE} does not call {SCHEDULE}")
+    of_schedule, of_generate = parameters_of(source, schedule), parameters_of(source, generate)
+    if of_schedule.named("is_turbo") is not None:
+        return OtherCode(f"{SCHEDULE} takes an is_turbo of its own")
+    _refuse_other_parameters(of_schedule)
+    _refuse_other_names(source, schedule)
+    insertions: list[Insertion] = [at_start_of(source, schedule, BLOCK)]
+    lacks = []
+    for parameters in (of_schedule, of_generate):
+        new = {name: text for name, text in _PARAMETERS.items() if parameters.named(name) is None}
+        lacks += [name for name in new if parameters is of_schedule]
+        if new:
+            insertions.append(AddItems(parameters, parameters.last, tuple(new.values())))
+    for call in calls:
+        insertions += _arguments(source, call, of_schedule)
+    return Edit(f"{SCHEDULE} takes no {' and no '.join(lacks)}", insertions)
+
+
+def _arguments(source: Source, call: ast.Call, parameters: ItemList) -> list[Insertion]:
+    arguments = arguments_of(source, call)
+    unpacked = [item.text for item in arguments.items if item.stars]
+    if unpacked:
+        raise CannotEdit(f"a call of {SCHEDULE} passes {', '.join(unpacked)}, which may hold the steps")
+    positional = sum(not item.name for item in arguments.items)
+    passed = {item.name for item in [*arguments.items, *parameters.items[:positional]]}
+    new = tuple(text for name, text in _ARGUMENTS.items() if name not in passed)
+    return [AddItems(arguments, arguments.last, new)] if new else []
+
+
+def _refuse_other_parameters(parameters: ItemList) -> None:
+    """A branch in front of the function's own code would switch off what further parameters choose."""
+    known = ("shift", "timesteps", "infer_steps")
+    others = [
+        item.text for item in parameters.items if item.name not in known and item.stars != "**" and item.name
+    ]
+    if others:
+        raise CannotEdit(
+            f"{SCHEDULE} also takes {', '.join(others)}, which a branch for base models would switch off"
+        )
+    missing = [name for name in ("shift", "timesteps") if parameters.named(name) is None]
+    if missing:
+        raise CannotEdit(f"{SCHEDULE} has no parameter {' and no parameter '.join(missing)}")
+
+
+def _refuse_other_names(source: Source, schedule: ast.FunctionDef) -> None:
+    """The block returns, so a name of its own matters only where the function reads it from its module."""
+    taken = _LOCALS & outer_names(schedule) | _BUILTINS & bound_names(source.tree)
+    if taken:
+        raise CannotEdit(f"{SCHEDULE} or its module uses {', '.join(sorted(taken))} for something else")
+    numpy = [
+        node
+        for node in source.tree.body
+        if isinstance(node, ast.Import) and ast.unparse(node) == "import numpy as np"
+    ]
+    inner = [function for function in functions_named(source, SCHEDULE) if "np" in bound_names(function)]
+    if not numpy or inner:
+        raise CannotEdit("numpy is not imported as np at the top of the module")
+
+
+PATCH = Patch(
+    name="generate",
+    target="generate",
+    summary=f"{SCHEDULE} gives a base model the requested steps and custom timesteps",
+    find=find,
+    items=("infer_steps", "is_turbo"),
+    block_lines=len(BLOCK),
+    trace=BLOCK[-1],
+)
