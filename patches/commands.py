@@ -129,9 +129,9 @@ def verify(options: argparse.Namespace) -> Outcome:
     if options.all:
         return doctor(options)
     from .verify import render_report, verify_checkout
+    from .verify.cases import STEPS
 
-    given = {"steps": tuple(options.steps)} if options.steps else {}
-    report = verify_checkout(options.root, shift=options.shift, **given)
+    report = verify_checkout(options.root, steps=options.steps or STEPS, shift=options.shift)
     status = CANNOT if report.problem else DONE if report.honoured else NOT_DONE
     return Outcome(status, render_report(report), report.to_json())
 

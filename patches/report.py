@@ -109,8 +109,7 @@ def next_step(checkout: Checkout, series: Series, plan: Plan) -> str:
         if is_steps:
             return f"Next: {command('apply', '--verify', root)}"
         names = ",".join(row.patch.name for row in plan.having(Missing))
-        whole = len(plan.having(Missing)) == len(series.patches)
-        return f"Next: {command('apply', root, '--series', series.name if whole else names)}"
+        return f"Next: {command('apply', root, '--series', names)}"
     if plan.having(OtherCode):
         return f"Not proved: run {proof}"
     return (

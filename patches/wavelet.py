@@ -11,6 +11,7 @@ import ast
 from .checkout import Checkout
 from .engine.source import read
 from .errors import KitError
+from .report import command
 
 _FILE = "acestep/inference.py"
 
@@ -21,11 +22,16 @@ def note_on_wavelet_correction(checkout: Checkout) -> list[str]:
         tree = read(_FILE, checkout.path(_FILE)).tree
     except KitError:
         return []
-    for node in ast.walk(tree):
-        match node:
-            case ast.AnnAssign(target=ast.Name(id="dcw_enabled"), value=ast.Constant(value=True)):
-                return [
-                    f"{_FILE}: the wavelet correction is on by default, for base models too; more steps then sound "
-                    "worse until it is off (dcw_enabled=False in GenerationParams)."
-                ]
-    return []
+    defaults = [
+        ast.unparse(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign)
+        and ast.unparse(node.target) == "dcw_enabled"
+        and node.value is not None
+    ]
+    if defaults[-1:] != ["True"]:
+        return []
+    return [
+        f"{_FILE}: the wavelet correction is on by default, for base models too; more steps then sound worse until it "
+        f"is off: dcw_enabled=False in GenerationParams, or {command('apply', checkout.root, '--series', 'dcw')}"
+    ]

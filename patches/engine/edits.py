@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .lists import Item, ItemList
@@ -86,18 +86,19 @@ def insert(source: Source, mark: str, insertions: Sequence[Insertion]) -> str:
     return apply_splices(source.text, splices)
 
 
-def remove(source: Source, mark: str, items: Sequence[str], block_lines: int) -> str | None:
+def remove(source: Source, mark: str, items: Sequence[str], block_sizes: Mapping[str, int]) -> str | None:
     """The text of `source` without what `insert` put in behind `mark`.
 
-    `items`: the names of all items that the patch may insert; `block_lines`: the length of its block. None where
-    something else stands behind a mark. Only inserting again proves that the result is the text before.
+    `items`: the names of all items that the patch may insert; `block_sizes`: the number of lines of each block, by
+    what its first line says behind the mark. None where something else stands there. Only inserting again proves that
+    the result is the text before.
     """
     splices: list[Splice] = []
     for found in re.finditer(rf"(?m)^[ \t\f]*{re.escape(mark)}(.*?)(?=\r?$)", source.text):
         form = found.group(1)
         start = break_before(source.text, found.start())
-        if form.startswith(":") or not items:
-            splices.append(_without_block(source.text, start, found.end(), block_lines))
+        if form in block_sizes:
+            splices.append(_without_block(source.text, start, found.end(), block_sizes[form]))
             continue
         if form.startswith(_WAS):
             removed = _restored(source, start, form[len(_WAS) :])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..errors import CannotRevert, UnreadableSource
 from .edits import Insertion, insert, mark_of, remove
@@ -28,7 +28,7 @@ class OlderForm:
 
     mark: str
     find: Callable[[Source], Found]
-    block_lines: int
+    block_sizes: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Patch:
     name: short, unique among all series. target: which file of a checkout (see `Checkout.path`). summary: what it
     brings about, one line. find: reads a source that does not hold the patch, and returns what is to be inserted, or
     what is there in its place; raises CannotEdit. items: the names of all parameters and arguments that the patch
-    may insert. block_lines: how many lines its block has, the mark's line included (0: it has none). trace: text that
+    may insert. block_sizes: the number of lines of each block, by what its first line says behind
+    the mark. trace: text that
     stands nowhere but in this patch.
     """
 
@@ -47,7 +48,7 @@ class Patch:
     summary: str
     find: Callable[[Source], Found]
     items: tuple[str, ...] = ()
-    block_lines: int = 0
+    block_sizes: Mapping[str, int] = field(default_factory=dict)
     trace: str = ""
     older: OlderForm | None = None
 
@@ -80,10 +81,10 @@ class Patch:
 
         Raises CannotRevert where the inserted text is not what `status` would insert.
         """
-        for mark, find, block_lines in self._forms():
+        for mark, find, block_sizes in self._forms():
             if mark not in source.text:
                 continue
-            text = remove(source, mark, self.items, block_lines)
+            text = remove(source, mark, self.items, block_sizes)
             try:
                 before = source.with_text(source.text if text is None else text)
                 found = find(before) if not self.is_in(before) else None
@@ -96,9 +97,9 @@ class Patch:
             "cannot be proved"
         )
 
-    def _forms(self) -> list[tuple[str, Callable[[Source], Found], int]]:
-        forms = [(mark_of(self.name), self.find, self.block_lines)]
-        return [*forms, (self.older.mark, self.older.find, self.older.block_lines)] if self.older else forms
+    def _forms(self) -> list[tuple[str, Callable[[Source], Found], Mapping[str, int]]]:
+        forms = [(mark_of(self.name), self.find, self.block_sizes)]
+        return [*forms, (self.older.mark, self.older.find, self.older.block_sizes)] if self.older else forms
 
     def _before(self, source: Source) -> bytes | None:
         try:

@@ -52,7 +52,7 @@ class Plan:
         """
         return [
             Change(path, source.data, self.after[path].data)
-            for path, source in reversed(self.before.items())
+            for path, source in reversed(list(self.before.items()))
             if self.after[path].data != source.data
         ]
 

@@ -6,7 +6,7 @@ two tables earlier.
 """
 
 from ..engine.series import Series
-from . import codes, context, fallback, momentum, prompt, seed, threads
+from . import codes, context, dcw, fallback, momentum, prompt, seed, threads
 
 LEGO = Series(
     "lego",
@@ -15,6 +15,7 @@ LEGO = Series(
         context.PATCH,
         prompt.PATCH,
         codes.PATCH,
+        dcw.PATCH,
         seed.PATCH,
         momentum.PATCH,
         fallback.PATCH,

@@ -14,11 +14,12 @@ from ..engine.source import Source
 from ..engine.states import CannotEdit, OtherCode, UpstreamFix
 
 _NAME = "need_audio_codes"
+_FIRST = ": LEGO takes its context in place of audio codes."
 _LINE = f'{_NAME} = {_NAME} and params.task_type != "lego"'
 
 
 def find(source: Source) -> Found:
-    return _edit(source, (": LEGO takes its context in place of audio codes.", _LINE))
+    return _edit(source, (_FIRST, _LINE))
 
 
 def find_0_1(source: Source) -> Found:
@@ -55,6 +56,8 @@ PATCH = Patch(
     target="acestep/inference.py",
     summary="the language model makes no audio codes for LEGO",
     find=find,
-    block_lines=2,
-    older=OlderForm("# LEGO: codes of the language model would take the context audio's place.", find_0_1, 2),
+    block_sizes={_FIRST: 2},
+    older=OlderForm(
+        "# LEGO: codes of the language model would take the context audio's place.", find_0_1, {"": 2}
+    ),
 )

@@ -16,6 +16,7 @@ from ..engine.states import CannotEdit, OtherCode, UpstreamFix
 from .words import LEGO_WORDS
 
 _FUNCTION = "_build_chunk_masks_and_src_latents"
+_FIRST = ": LEGO keeps the context where the stem is generated."
 _UPSTREAM_TESTS = ("task_type == 'lego'", "_LEGO_INSTRUCTION_MARKER in instruction_i.lower()")
 
 
@@ -35,7 +36,7 @@ def find(source: Source) -> Found:
                 source,
                 silencing,
                 (
-                    ": LEGO keeps the context where the stem is generated.",
+                    _FIRST,
                     f'text = "".join((instructions or [])[{index} : {index} + 1]).lower()',
                     f'if "{LEGO_WORDS}" in text:',
                     f"    {source.code(made)}",
@@ -115,6 +116,6 @@ PATCH = Patch(
     target="acestep/core/generation/handler/conditioning_masks.py",
     summary="LEGO keeps its context audio where the stem is generated",
     find=find,
-    block_lines=4,
-    older=OlderForm("# LEGO: the decoder hears the context also where it is to generate.", find_0_1, 3),
+    block_sizes={_FIRST: 4},
+    older=OlderForm("# LEGO: the decoder hears the context also where it is to generate.", find_0_1, {"": 3}),
 )

@@ -14,6 +14,8 @@ from ..engine.states import CannotEdit, NotAffected
 from ..steps.names import RUN
 from .words import LEGO_WORDS
 
+_FIRST = ": a failure of MLX ends a LEGO request."
+
 
 def find(source: Source) -> Found:
     found = _handler(source)
@@ -23,7 +25,7 @@ def find(source: Source) -> Found:
     if "text" in bound_names(function):
         raise CannotEdit(f"{function.name} uses the name text for something else")
     lines = (
-        ": a failure of MLX ends a LEGO request.",
+        _FIRST,
         'text = str(payload.get("text_inputs")).lower()',
         f'if "{LEGO_WORDS}" in text:',
         f'    raise RuntimeError(f"MLX failed: {{{handler.name}}}") from {handler.name}',
@@ -81,6 +83,6 @@ PATCH = Patch(
     target="execute",
     summary="a LEGO request that fails on MLX fails with the reason; PyTorch does not run in its place",
     find=find,
-    block_lines=4,
-    older=OlderForm("# LEGO: a failure of MLX is one; PyTorch is not run in its place.", find_0_1, 3),
+    block_sizes={_FIRST: 4},
+    older=OlderForm("# LEGO: a failure of MLX is one; PyTorch is not run in its place.", find_0_1, {"": 3}),
 )

@@ -16,10 +16,11 @@ from ..engine.states import CannotEdit, NotAffected, OtherCode
 from ..steps.names import GENERATE
 
 MOMENTUM = -0.75
+_FIRST = f": PyTorch's momentum buffer keeps {MOMENTUM} of the difference."
 
 
 def find(source: Source) -> Found:
-    return _edit(source, f": PyTorch's momentum buffer keeps {MOMENTUM} of the difference.")
+    return _edit(source, _FIRST)
 
 
 def find_0_1(source: Source) -> Found:
@@ -73,10 +74,10 @@ PATCH = Patch(
     target="generate",
     summary=f"guidance on MLX has PyTorch's APG momentum, {MOMENTUM}",
     find=find,
-    block_lines=2,
+    block_sizes={_FIRST: 2},
     older=OlderForm(
         "# PyTorch's momentum: what is kept for the next step is -0.75 of the difference, not all of it.",
         find_0_1,
-        2,
+        {"": 2},
     ),
 )

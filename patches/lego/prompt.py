@@ -56,8 +56,10 @@ PATCH = Patch(
     target="acestep/core/generation/handler/generate_music_request.py",
     summary="a LEGO request without an instruction gets LEGO's prompt",
     find=find,
-    block_lines=len(_NEW),
+    block_sizes={_NEW[0]: len(_NEW)},
     older=OlderForm(
-        "# LEGO: the default instruction is text2music's, and the model follows it.", find_0_1, len(_OLD)
+        "# LEGO: the default instruction is text2music's, and the model follows it.",
+        find_0_1,
+        {"": len(_OLD)},
     ),
 )

@@ -57,8 +57,8 @@ PATCH = Patch(
     target="acestep/inference.py",
     summary="GenerationParams.seed is used for LEGO where use_random_seed is off and no seeds are given",
     find=find,
-    block_lines=len(_NEW),
+    block_sizes={_NEW[0]: len(_NEW)},
     older=OlderForm(
-        "# LEGO: the parameters' own seed counts where none is given beside them.", find_0_1, len(_OLD)
+        "# LEGO: the parameters' own seed counts where none is given beside them.", find_0_1, {"": len(_OLD)}
     ),
 )

@@ -13,11 +13,12 @@ from ..engine.patch import Edit, Found, OlderForm, Patch
 from ..engine.source import Source
 from ..engine.states import CannotEdit, UpstreamFix
 
+_FIRST = ": lazy tables could not be used from another thread."
 _LINE = "mx.eval(self._cos, self._sin)"
 
 
 def find(source: Source) -> Found:
-    return _edit(source, ": lazy tables could not be used from another thread.")
+    return _edit(source, _FIRST)
 
 
 def find_0_1(source: Source) -> Found:
@@ -59,8 +60,8 @@ PATCH = Patch(
     target="decoder",
     summary="the MLX decoder can be used from any thread, also with mlx 0.32",
     find=find,
-    block_lines=2,
+    block_sizes={_FIRST: 2},
     older=OlderForm(
-        "# Computed here: a table that is still lazy cannot be used from another thread.", find_0_1, 2
+        "# Computed here: a table that is still lazy cannot be used from another thread.", find_0_1, {"": 2}
     ),
 )

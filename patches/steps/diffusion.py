@@ -74,6 +74,6 @@ PATCH = Patch(
     summary=f"{RUN} forwards the requested steps and the model kind",
     find=find,
     items=("infer_steps", "is_turbo"),
-    block_lines=len(BLOCK),
+    block_sizes={BLOCK[0]: len(BLOCK)},
     trace=BLOCK[-1],
 )

@@ -114,6 +114,6 @@ PATCH = Patch(
     summary=f"{SCHEDULE} gives a base model the requested steps and custom timesteps",
     find=find,
     items=("infer_steps", "is_turbo"),
-    block_lines=len(BLOCK),
+    block_sizes={BLOCK[0]: len(BLOCK)},
     trace=BLOCK[-1],
 )
