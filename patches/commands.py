@@ -129,7 +129,7 @@ def verify(options: argparse.Namespace) -> Outcome:
     if options.all:
         return doctor(options)
     from .verify import render_report, verify_checkout
-    from .verify.cases import STEPS
+    from .verify.run import STEPS
 
     report = verify_checkout(options.root, steps=options.steps or STEPS, shift=options.shift)
     status = CANNOT if report.problem else DONE if report.honoured else NOT_DONE
