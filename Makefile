@@ -34,4 +34,4 @@ coverage: setup
 	@$(py) -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
 
 clean:
-	rm -rf .venv build out *.egg-info
+	rm -rf .venv build *.egg-info

@@ -1,10 +1,13 @@
-"""The smoke run: a context audio in, a LEGO stem out, the asked-for steps counted and compared with PyTorch.
+"""The smoke run: a context audio in, a LEGO stem out, its decoder evaluations counted and compared with PyTorch.
 
-Exit status: 0 all holds; 1 something does not, it is named; 2 wrong usage; 3 the run cannot be done.
+Exit status: 0 PASS; 1 FAIL, each failed check is named; 2 wrong usage, nothing was run; 3 the run or the comparison
+could not be done; 128 and more: stopped by a signal. Stems that were finished are kept in any case.
 """
 
 import os
 import sys
+import tempfile
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +20,10 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 warnings.filterwarnings("ignore", category=FutureWarning)  # torch on weight_norm, at every load of a VAE
 
 from smoke import stop  # noqa: E402
+from smoke.terminal import prepare_streams  # noqa: E402
 
 if __name__ == "__main__":
+    prepare_streams()
     stop.session.listen()  # before the imports that take a second
 
 import typer  # noqa: E402
@@ -26,6 +31,7 @@ from rich.console import Console  # noqa: E402
 
 from acestep.errors import AceStepError, RequestError  # noqa: E402
 from smoke.checkout import Checkout  # noqa: E402
+from smoke.compare import DEVICES, MODES, Comparison  # noqa: E402
 from smoke.request import ALL_TRACKS, AUTO, BACKENDS, DTYPES, Request, spread  # noqa: E402
 from smoke.session import run_smoke  # noqa: E402
 
@@ -87,7 +93,7 @@ def smoke(
     dtype: Annotated[
         str,
         typer.Option(
-            help=f"Of the decoder's large products: {', '.join(DTYPES)}.",
+            help=f"Of the decoder's large matmuls: {', '.join(DTYPES)}.",
             show_default="float32; torch on cuda: bfloat16, float16 where its hardware lacks that",
         ),
     ] = AUTO,
@@ -110,9 +116,25 @@ def smoke(
             "--worker-thread", help="Call the checkout as its UI and API do, not from the main thread."
         ),
     ] = False,
-    out: Annotated[Path, typer.Option(help="The folder for stem, mix and report.")] = Path("out/lego_smoke"),
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help=f"With PyTorch: {', '.join(MODES)}. full runs all steps in PyTorch, sampled evaluates it at a few.",
+            show_default="full on the tiny checkpoint, else sampled",
+        ),
+    ] = None,
+    compare_steps: Annotated[
+        int, typer.Option(parser=whole, help="How many steps are sampled, from the first to the last.")
+    ] = 3,
+    compare_device: Annotated[
+        str, typer.Option(help=f"Where PyTorch runs for it: {', '.join(DEVICES)}.")
+    ] = "cpu",
+    out: Annotated[
+        Path,
+        typer.Option(help="The folder in which each run makes one of its own; 'latest' leads to the last."),
+    ] = Path("out/lego"),
 ) -> int:
-    """Generates LEGO stems and shows that the asked-for number of steps was run, as PyTorch runs it."""
+    """Generates LEGO stems and shows that the requested number of steps was run, as PyTorch runs it."""
     request = Request(
         context=context,
         checkpoint=checkpoint,
@@ -139,11 +161,19 @@ def smoke(
         )
     checkout = Checkout.asked(acestep_root, python, worker_thread)
     requests = spread(request, track or [TRACK], seed or [SEED])
-    return run_smoke(FORK, requests, out, Console(), before, checkout)
+    comparison = Comparison(compare, compare_steps, compare_device)
+    return run_smoke(FORK, requests, out, Console(), before, checkout, comparison)
+
+
+def unexpected(error: Exception) -> str:
+    """A sentence for a bug; its traceback goes to a file."""
+    with tempfile.NamedTemporaryFile("w", prefix="lego_smoke-", suffix=".txt", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    return f"this is a bug ({type(error).__name__}: {error}), its traceback is in {file.name}; {stop.session.kept()}"
 
 
 def main() -> int:
-    """Every refusal is one sentence and an exit status; a bug keeps its traceback."""
+    """Every refusal is one sentence and an exit status."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(smoke)
     try:
@@ -155,11 +185,10 @@ def main() -> int:
     except AceStepError as error:
         problem, status = str(error), CANNOT
     except Exception as error:
-        if not hasattr(
-            error, "format_message"
-        ):  # click's own errors have it; which class they are is its matter
-            raise
-        problem, status = f"{error.format_message().rstrip('.')}; see --help", USAGE
+        if hasattr(error, "format_message"):  # click's own errors have it; their class is click's matter
+            problem, status = f"{error.format_message().rstrip('.')}; see --help", USAGE
+        else:
+            problem, status = unexpected(error), CANNOT
     print(f"lego_smoke: {problem}", file=sys.stderr)
     return status
 

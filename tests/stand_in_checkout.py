@@ -82,15 +82,21 @@ class MLXDecoder:
 
 class TorchDecoder:
     def __init__(self):
-        self.hooks = []
+        self.before, self.after = [], []
 
     def register_forward_pre_hook(self, hook, with_kwargs):
-        self.hooks.append(hook)
+        self.before.append(hook)
+
+    def register_forward_hook(self, hook, with_kwargs):
+        self.after.append(hook)
 
     def __call__(self, **inputs):
-        for hook in self.hooks:
+        for hook in self.before:
             hook(self, (), inputs)
-        return self.forward(**inputs)
+        result = self.forward(**inputs)
+        for hook in self.after:
+            hook(self, (), inputs, result)
+        return result
 
     def forward(self, **inputs):
         return velocity(**inputs)
@@ -140,6 +146,7 @@ class AceStepHandler:
         for t, after in zip(schedule, schedule[1:] + [0.0]):
             x = x - step(x, mx.full((x.shape[0],), t), states, context) * (t - after)
             mx.eval(x)
+            time.sleep(self.seconds_a_step)
         return x
 
     def tiled_decode(self, latents):
@@ -151,6 +158,8 @@ class AceStepHandler:
         noise = mx.random.normal((1, 6, 2), key=mx.random.key(config.seeds[0]))
         if HABITS.get("short_for") and HABITS["short_for"] in params.instruction:
             schedule = schedule[:-1]
+        slow = HABITS.get("slow_for", "") in params.instruction
+        self.seconds_a_step = HABITS.get("seconds_a_step", 0) if slow else 0
         states, context = mx.ones((1, 4, 3)), mx.arange(24).reshape(1, 6, 4)
         time_costs = {"dit_diffusion_per_step_time_cost": 0.25, "dit_sampler_mode": "euler"}
         inputs = (noise, states, context, schedule)

@@ -1,30 +1,96 @@
-"""The same request in PyTorch, from the same tensors: diffusers' AceStepPipeline on the same weights."""
+"""The same request in PyTorch, from the same tensors: diffusers' AceStepPipeline on the same weights.
+
+In full: PyTorch runs every step, and the final latents are compared. Sampled: see `smoke.sampled`.
+"""
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from acestep.errors import RequestError
 from smoke.request import Request
 from smoke.run import Run
 
 if TYPE_CHECKING:
     import torch
 
+FULL, SAMPLED, NONE = "full", "sampled", "none"
+MODES = (FULL, SAMPLED, NONE)
+DEVICES = ("cpu", "mps", "cuda")
 INPUTS = ("noise", "context_latents", "encoder_hidden_states", "null_condition_emb")
+# Of PyTorch on two CPU cores to MLX on the same, one step at width 2048 and 24 layers: 2.2 at either guidance.
+SECONDS_FOR_A_STEP = 2.2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How runs are compared; None: full on the tiny checkpoint, else sampled. steps: how many are sampled."""
+
+    mode: str | None = None
+    steps: int = 3
+    device: str = "cpu"
+
+    def check(self) -> None:
+        """RequestError, in one sentence, for the first thing that is wrong."""
+        if self.mode is not None and self.mode not in MODES:
+            raise RequestError(f"--compare is {self.mode!r}, expected {', '.join(MODES[:-1])} or {MODES[-1]}")
+        if self.steps < 1:
+            raise RequestError(f"--compare-steps is {self.steps}, expected a whole number of at least 1")
+        if self.device not in DEVICES:
+            raise RequestError(
+                f"--compare-device is {self.device!r}, expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}"
+            )
+
+    def chosen(self, tiny: bool) -> "Comparison":
+        """With its mode, which depends on the checkpoint where none was given."""
+        return replace(self, mode=self.mode or (FULL if tiny else SAMPLED))
+
+    def evaluations(self, run: Run) -> int:
+        """Of PyTorch's decoder, for one run."""
+        if self.mode == NONE:
+            return 0
+        if self.mode == FULL or run.not_recorded is not None:
+            return run.requested
+        return len(sampled_steps(run.evaluated, self.steps))
+
+    def expected_seconds(self, runs: Sequence[Run]) -> float:
+        """By the runs' own time for a step; loading the weights is not in it."""
+        return sum(SECONDS_FOR_A_STEP * self.evaluations(run) * run.seconds_a_step for run in runs)
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far a run is from PyTorch.
+    """How far a run is from PyTorch; None: not compared.
 
     schedule: largest |difference| of the timesteps, infinite where their number differs; latents: relative L2,
-    |a - b| / |b|, of the final latents; pytorch_timesteps: those that PyTorch's scheduler ran.
+    |a - b| / |b|, of the final latents; velocity: the largest relative L2 of the sampled evaluations, `sampled` their
+    numbers from 0; update: the largest relative L2, over all steps, of the latents that follow from the latents and
+    velocities of the step before; pytorch_timesteps: those that PyTorch's scheduler ran.
     """
 
     schedule: float
-    latents: float
+    latents: float | None = None
+    velocity: float | None = None
+    update: float | None = None
+    sampled: Sequence[int] = ()
     pytorch_timesteps: Sequence[float] = ()
+
+    @property
+    def largest(self) -> float:
+        """Of all distances but the schedule's."""
+        return max(
+            (value for value in (self.latents, self.velocity, self.update) if value is not None), default=0.0
+        )
+
+
+def sampled_steps(evaluated: int, count: int) -> list[int]:
+    """`count` evaluations, evenly spaced from the first to the last; the middle one where one is asked for."""
+    if count >= evaluated:
+        return list(range(evaluated))
+    if count == 1:
+        return [evaluated // 2]
+    return [round(i * (evaluated - 1) / (count - 1)) for i in range(count)]
 
 
 def relative_l2(a: "torch.Tensor", b: "torch.Tensor") -> float:
@@ -41,49 +107,72 @@ def schedule_distance(a: list[float], b: list[float]) -> float:
     return max(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
-def distances_to_pytorch(
-    request: Request, runs: Sequence[Run], at: Callable[[int], None] = lambda _: None
-) -> list[Distances]:
-    """Of each run to a PyTorch run at the asked-for step count, from its own noise, context and encoder states.
+class Reference:
+    """PyTorch's decoder of a checkpoint on a device; `at` is called with the number of its evaluations so far."""
 
-    Runs that had the very same inputs share one PyTorch run. `at` is called with the number of its steps so far, of
-    all the runs together.
-    """
-    import torch
+    def __init__(self, request: Request, device: str, at: Callable[[int], None]) -> None:
+        from acestep.models.checkpoints import load_decoder  # for seconds; --help needs none of it
+        from acestep.models.config import read_config
 
-    from acestep.models.checkpoints import (
-        load_decoder,  # for seconds, and who asks for --help needs none of it
-    )
-    from acestep.models.config import read_config
-    from acestep.models.torch_loop import torch_generate_diffusion
+        if request.checkpoint is None:
+            raise ValueError("the request names no checkpoint to load PyTorch's decoder from")
+        self.device = device
+        self.decoder: Any = load_decoder(request.checkpoint, read_config(request.checkpoint)).to(device)
+        evaluations = itertools.count()
+        self.decoder.register_forward_pre_hook(lambda *_: at(next(evaluations)))
+        self._given: dict[str, torch.Tensor] = {}
+        self._asked: tuple[float, ...] = ()
+        self._result: Any = None
 
-    if request.checkpoint is None:
-        raise ValueError("the request names no checkpoint to load PyTorch's decoder from")
-    decoder = load_decoder(request.checkpoint, read_config(request.checkpoint))
-    steps = itertools.count()
-    decoder.register_forward_pre_hook(lambda *_: at(next(steps)))
-    distances = []
-    given: dict[str, torch.Tensor] = {}
-    for run in runs:
-        inputs = {name: run.tensors[name] for name in INPUTS}
-        if not given or not all(torch.equal(inputs[name], given[name]) for name in INPUTS):
-            given = inputs
-            reference = torch_generate_diffusion(
-                decoder,
+    def full(self, request: Request, run: Run) -> Distances:
+        """PyTorch runs all steps. A run with the very inputs of the one before is compared with the same result."""
+        import torch
+
+        from acestep.models.torch_loop import torch_generate_diffusion
+
+        given = {name: run.tensors[name].to(self.device) for name in INPUTS}
+        asked = (request.steps, request.shift, request.guidance_scale)
+        same = bool(self._given) and all(torch.equal(given[name], self._given[name]) for name in INPUTS)
+        if not same or asked != self._asked:
+            self._given, self._asked = given, asked
+            self._result = torch_generate_diffusion(
+                self.decoder,
                 infer_steps=request.steps,
                 shift=request.shift,
                 guidance_scale=request.guidance_scale,
-                noise=inputs["noise"],
-                context_latents=inputs["context_latents"],
-                encoder_hidden_states=inputs["encoder_hidden_states"],
-                null_condition_emb=inputs["null_condition_emb"],
                 disable_tqdm=True,
+                noise=given["noise"],
+                context_latents=given["context_latents"],
+                encoder_hidden_states=given["encoder_hidden_states"],
+                null_condition_emb=given["null_condition_emb"],
             )
-        distances.append(
-            Distances(
-                schedule=schedule_distance(run.timesteps, reference.timesteps),
-                latents=relative_l2(run.tensors["target_latents"], reference.latents),
-                pytorch_timesteps=reference.timesteps,
-            )
+        return Distances(
+            schedule=schedule_distance(run.timesteps, self._result.timesteps),
+            latents=relative_l2(run.tensors["target_latents"], self._result.latents.cpu()),
+            pytorch_timesteps=self._result.timesteps,
         )
+
+
+def distances_to_pytorch(
+    comparison: Comparison,
+    requests: Sequence[Request],
+    runs: Sequence[Run],
+    at: Callable[[int], None] = lambda _: None,
+) -> list[Distances]:
+    """Of each run to PyTorch, from its own noise, context and encoder states.
+
+    Sampled, a run whose steps were not recorded is compared in full. A run that hides its inputs, or never evaluated
+    its decoder, is infinitely far. `at` is called with the number of PyTorch's evaluations so far, of all together.
+    """
+    from smoke.sampled import sampled_distances
+
+    reference = Reference(requests[0], comparison.device, at)
+    distances = []
+    for request, run in zip(requests, runs, strict=True):
+        if not all(name in run.tensors for name in INPUTS):
+            distances.append(Distances(schedule=float("inf"), latents=float("inf")))
+        elif comparison.mode == FULL or run.not_recorded is not None:
+            distances.append(reference.full(request, run))
+        else:
+            distances.append(sampled_distances(reference, request, run, comparison.steps))
     return distances

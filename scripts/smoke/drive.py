@@ -1,13 +1,13 @@
-"""Runs of one source tree through its public API, in a process of its own, the model loaded once.
+"""Runs of one checkout through its public API, in a process of its own, the model loaded once.
 
-usage: python drive.py ROOT ORDER FOLDER PIPE
+usage: python drive.py ROOT ORDER FOLDER PIPE LIFELINE
 
-ROOT holds the `acestep` package to run, this project's fork or somebody's checkout; ORDER is JSON that `smoke.run`
-makes. FOLDER receives tensors0.npz, tensors1.npz, ... and run.json (written last: where it is missing, the run
-died). How far it is it says on PIPE, a file descriptor; once it has loaded it waits for the end of its standard
-input. Decoder evaluations are counted at the decoders: neither the progress bar nor anything that the run says of
-itself is believed. The interpreter may be another than the project's: nothing is needed of it but what the tree
-needs.
+ROOT holds the `acestep` package to run, this project's fork or somebody's checkout. ORDER is JSON of what all runs
+share; each line of standard input is JSON of what one run is asked. FOLDER receives run0.json and tensors0.npz,
+run1.json and ..., each followed by "done" on PIPE, a file descriptor on which the progress is written, too; where a
+run fails, error.json is written and the process ends. The process also ends with the one that holds LIFELINE open.
+Decoder evaluations are counted at the decoders: neither the progress bar nor anything that the run says of itself is
+believed. The interpreter may be another than the project's: nothing is needed of it but what the checkout needs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # for `smoke`; main() puts the tree in its place
-from smoke import tree, watch  # noqa: E402
+from smoke import evaluations, lifeline, tree, watch  # noqa: E402
 
 NEEDED = ("task_type", "instruction", "src_audio", "inference_steps", "guidance_scale", "shift")
 BATCH_SIZE = 1  # a run a stem: each is counted and compared for itself
@@ -51,8 +51,8 @@ def teller(pipe: int) -> Tell:
     return tell
 
 
-def drive(order: dict[str, Any], folder: Path, tell: Tell) -> dict[str, Any]:
-    """Runs the order on the `acestep` that is importable; returns what run.json holds."""
+def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
+    """Runs what standard input asks for on the `acestep` that is importable."""
     on_mlx = order["backend"] == "mlx"
     warned = tree.collect_warnings()
     if on_mlx and not tree.absent(["mlx"]):  # where it is absent, it is named with whatever else is
@@ -74,7 +74,7 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> dict[str, Any]:
     if getattr(handler, "use_mlx_vae", False):
         notes.append("the checkout's VAE ran in MLX")
 
-    steps = order["params"]["inference_steps"]
+    steps = 0
     watched = watch.Watched(
         handler,
         BATCH_SIZE,
@@ -83,21 +83,22 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> dict[str, Any]:
         lambda: tell("decoding", 0, 0),
     )
     tell("loaded", 0, 0)
-    sys.stdin.read()
-    runs = []
-    for number, wanted in enumerate(order["runs"]):
+    for number, line in enumerate(sys.stdin):
+        wanted = json.loads(line)
+        steps = wanted["params"]["inference_steps"]
         tell("encoding", 0, 0)
-        watched.start_over()
-        runs.append(generate(handler, inference, watched, order | wanted, folder / f"tensors{number}.npz"))
-    shared = {
-        "mlx_active": "MLX DiT: Active" in message,
-        "mlx_warning": next((line for line in reversed(warned) if "mlx" in line.lower()), None),
-        "device": mlx_device() if on_mlx else str(handler.device),
-        "dtype": getattr(handler, "precision", "float32"),
-        "load_seconds": load_seconds,
-        "versions": versions(),
-    }
-    return {"error": None, "runs": [{**shared, **run, "notes": notes + run["notes"]} for run in runs]}
+        watched.start_over(folder / f"steps{number}" if wanted["record"] else None)
+        run = generate(handler, inference, watched, order | wanted, folder / f"tensors{number}.npz")
+        shared = {
+            "mlx_active": "MLX DiT: Active" in message,
+            "mlx_warning": next((line for line in reversed(warned) if "mlx" in line.lower()), None),
+            "device": mlx_device() if on_mlx else str(handler.device),
+            "dtype": getattr(handler, "precision", "float32"),
+            "load_seconds": load_seconds,
+            "versions": versions(),
+        }
+        write_json(folder / f"run{number}.json", {**shared, **run, "notes": notes + run["notes"]})
+        tell("done", 0, 0)
 
 
 def generate(
@@ -115,10 +116,12 @@ def generate(
 
     (stem,) = result.audios
     tensors = watched.tensors(result.extra_outputs, handler.model.null_condition_emb)
-    save_arrays(file, tensors | {"stem": watch.as_array(stem["tensor"])})
+    save_arrays(file, tensors | {"stem": evaluations.as_array(stem["tensor"])})
     time_costs = result.extra_outputs["time_costs"]
     return {
-        "timesteps": (watched.mlx if order["backend"] == "mlx" else watched.torch).timesteps,
+        "timesteps": watched.requested.timesteps,
+        "not_recorded": watched.requested.not_recorded,
+        "torch_functions": watched.mlx.torch_functions,
         "torch_evaluations": len(watched.torch.timesteps),
         "mlx_failure": next(iter(watched.failures), None),
         "time_costs": {key: value for key, value in time_costs.items() if isinstance(value, (int, float))},
@@ -197,8 +200,14 @@ def place(error: Exception) -> str:
     return ""
 
 
-def main(root: str, order: str, folder: str, pipe: str) -> int:
-    """Exit status 0 where run.json was written, whatever it says."""
+def write_json(path: Path, value: Any) -> None:
+    """Plain values."""
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def main(root: str, order: str, folder: str, pipe: str, lifeline_pipe: str) -> int:
+    """Exit status 0 where every run was done or error.json says why not."""
+    lifeline.die_with_parent(int(lifeline_pipe))
     warnings.simplefilter("ignore")  # of libraries, on one another, at every import
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for library in ("TRANSFORMERS", "DIFFUSERS"):
@@ -206,14 +215,16 @@ def main(root: str, order: str, folder: str, pipe: str) -> int:
     sys.path[0] = root
     tree.refuse_network()
     try:
-        outcome = drive(json.loads(order), Path(folder), teller(int(pipe)))
+        drive(json.loads(order), Path(folder), teller(int(pipe)))
     except KeyboardInterrupt:  # the terminal sent it to the parent as well, which says what was kept
         return 130
     except tree.TreeError as error:
-        outcome = {"error": str(error)}
+        problem = str(error)
     except Exception as error:
-        outcome = {"error": f"the run failed{place(error)} ({watch.first_line(error)})"}
-    (Path(folder) / "run.json").write_text(json.dumps(outcome), encoding="utf-8")
+        problem = f"the run failed{place(error)} ({watch.first_line(error)})"
+    else:
+        return 0
+    write_json(Path(folder) / "error.json", problem)
     return 0
 
 

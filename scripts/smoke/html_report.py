@@ -23,9 +23,13 @@ LOWEST_DISTANCE = 1e-9  # where the bars of the distances begin; they end at 1
 
 
 def write_html(
-    report: Mapping[str, Any], context: np.ndarray, folder: Path, at: Callable[[int], None] = lambda _: None
+    report: Mapping[str, Any],
+    context: np.ndarray,
+    folder: Path,
+    path: Path,
+    at: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Writes report.html into `folder`, with the context and every WAV that is in there embedded as MP3.
+    """Writes the page to `path`, with the context and every WAV that is in `folder` embedded as MP3.
 
     report: what `report_json` returns; context: [samples, 2] at 48 kHz; at: called with the number of sounds so far.
     """
@@ -43,9 +47,10 @@ def write_html(
         others=others,
         drawn=drawn,
         several=several,
+        taken=list(dict.fromkeys(name for seen in runs for name in seen["distances"])),
         failing=failing(report),
         checked=sum(len(stem["checks"]) for stem in report["stems"]),
-        most_steps=max([report["asked"], *(seen["evaluated"] for seen in report["runs"])]),
+        most_steps=max([report["requested"], *(seen["evaluated"] for seen in report["runs"])]),
         schedules=schedules(drawn, report["pytorch_timesteps"]),
         sounds=sounds_of(context, folder, at),
         colour_bar=colour_bar(),
@@ -56,11 +61,11 @@ def write_html(
         command=shlex.join(report["machine"]["command"]),
         made=datetime.now().astimezone(),
     )  # fmt: skip
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8", errors="backslashreplace")  # a name may be no UTF-8
 
 
 def failing(report: Mapping[str, Any]) -> list[str]:
-    """The checks that do not hold, of several stems with the stem."""
+    """The checks that fail, of several stems with the stem."""
     stems = report["stems"]
     return [
         check["name"] if len(stems) == 1 else f"{stem['label']} {check['name']}"

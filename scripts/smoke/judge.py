@@ -1,4 +1,4 @@
-"""What has to hold for a run to be called good, each with its own bound and sentence."""
+"""What has to hold for a run to pass, each with its own bound and sentence."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ from smoke.run import Run
 
 SCHEDULE_BOUND = 1e-6
 LATENTS_BOUND = 2e-6
-HALF_LATENTS_BOUND = 1e-2  # of float16 and bfloat16; the timesteps are float32 in any case
+VELOCITY_BOUND = 2e-6
+UPDATE_BOUND = 5e-7  # the update is computed in float32 in any case
+HALF_BOUND = 1e-2  # of float16 and bfloat16, for latents and velocities
 SILENCE_RMS = 1e-3  # -60 dBFS, before any gain: normalisation lifts a collapsed stem and hides it
 CLIPPED_SHARE = 1e-3
 
@@ -22,43 +24,92 @@ class Check:
     sentence: str
 
 
-def latents_bound(run: Run) -> float:
-    """How far a run's final latents may be from PyTorch's in float32."""
-    return LATENTS_BOUND if run.dtype == "float32" else HALF_LATENTS_BOUND
+@dataclass(frozen=True)
+class Stage:
+    """A part of the computation: how far it is from PyTorch's, and up to where that is right."""
+
+    name: str
+    title: str
+    what: str
+    measure: str
+    distance: float
+    bound: float
+    meaning: str
+
+    @property
+    def holds(self) -> bool:
+        """False for NaN, too."""
+        return self.distance <= self.bound
+
+    def sentence(self, dtype: str) -> str:
+        """What was found, or why that is not to be said in a number."""
+        half = "" if dtype == "float32" or self.bound != HALF_BOUND else f", computed in {dtype},"
+        if math.isnan(self.distance):
+            return f"{self.what} contain NaN where PyTorch's do not"
+        if math.isinf(self.distance):
+            return f"{self.what} have another length than PyTorch's, or were never seen"
+        measure = "" if self.name == "schedule" else f" ({self.measure})"
+        return (
+            f"{self.what}{half} differ from PyTorch's by {self.distance:.1e}{measure}, "
+            f"at most {self.bound:.0e} is right"
+        )
 
 
-def compared(what: str, distance: float, measure: str, bound: float) -> str:
-    """How far something is from PyTorch's, or why that is not to be said in a number."""
-    if math.isnan(distance):
-        return f"{what} hold values that are not numbers, which are nowhere near PyTorch's"
-    if math.isinf(distance):
-        return f"{what} are of another length than PyTorch's"
-    return f"{what} differ from PyTorch's by {distance:.1e}{measure}, at most {bound:.0e} is right"
+def stages(run: Run, distances: Distances) -> list[Stage]:
+    """What was compared with PyTorch."""
+    half = run.dtype != "float32"
+    found = [
+        Stage(
+            "schedule", "schedule", "the timesteps", "largest difference", distances.schedule, SCHEDULE_BOUND,
+            "the values of t that the decoder was evaluated at, against those of PyTorch's scheduler",
+        )
+    ]  # fmt: skip
+    if distances.latents is not None:
+        found.append(
+            Stage(
+                "latents", "final latents", "the final latents", "relative L2", distances.latents,
+                HALF_BOUND if half else LATENTS_BOUND,
+                "what the stem is decoded from, against a run of all steps in PyTorch from the same noise",
+            )
+        )  # fmt: skip
+    if distances.velocity is not None:
+        steps = ", ".join(str(step + 1) for step in distances.sampled)
+        found.append(
+            Stage(
+                "velocity", f"velocity at {'step' if len(distances.sampled) == 1 else 'steps'} {steps}",
+                "the decoder's velocities", "relative L2, largest", distances.velocity,
+                HALF_BOUND if half else VELOCITY_BOUND,
+                "what the decoder returned at these steps, against PyTorch's decoder given the same latents",
+            )
+        )  # fmt: skip
+    if distances.update is not None:
+        found.append(
+            Stage(
+                "update", "guidance and update at every step", "the latents after a step", "relative L2, largest",
+                distances.update, UPDATE_BOUND,
+                "the latents of each step, against PyTorch's guidance and Euler step on the run's own velocities",
+            )
+        )  # fmt: skip
+    return found
 
 
-def judge(run: Run, distances: Distances, samples: int) -> list[Check]:
-    """Every check, in the order in which they are worth reading; `samples`: the context's at 48 kHz."""
-    stem, bound = run.stem, latents_bound(run)
-    dtype = "" if run.dtype == "float32" else f", computed in {run.dtype},"
+def judge(run: Run, distances: Distances | None, samples: int) -> list[Check]:
+    """Every check, in the order in which they are worth reading; `samples`: the context's at 48 kHz.
+
+    distances: None where the run was not compared.
+    """
+    stem = run.stem
+    compared = [] if distances is None else stages(run, distances)
     return [
         Check(
-            "backend", run.fallback is None, run.fallback or "the backend that was asked for did the steps"
+            "backend", run.fallback is None, run.fallback or "the backend that was requested did the steps"
         ),
         Check(
             "steps",
-            run.evaluated == run.asked,
-            f"{run.asked} steps were asked for, the decoder was evaluated {run.evaluated} times",
+            run.evaluated == run.requested,
+            f"{run.requested} steps were requested, the decoder was evaluated {run.evaluated} times",
         ),
-        Check(
-            "schedule",
-            distances.schedule <= SCHEDULE_BOUND,
-            compared("the timesteps", distances.schedule, "", SCHEDULE_BOUND),
-        ),
-        Check(
-            "latents",
-            distances.latents <= bound,
-            compared(f"the final latents{dtype}", distances.latents, " (relative L2)", bound),
-        ),
+        *(Check(stage.name, stage.holds, stage.sentence(run.dtype)) for stage in compared),
         Check(
             "length",
             stem["samples"] == samples,
@@ -70,7 +121,7 @@ def judge(run: Run, distances: Distances, samples: int) -> list[Check]:
             f"the stem's root mean square before any gain is {stem['rms']:.1e} of full scale, "
             f"below {SILENCE_RMS:.0e} it is silent"
             if math.isfinite(stem["rms"])
-            else "the stem holds samples that are not numbers; they are silence in stem.wav",
+            else "the stem contains NaN; those samples are silence in the file",
         ),
         Check(
             "clipping",

@@ -42,9 +42,10 @@ def schedule_svg(runs: Sequence[Mapping[str, Any]], pytorch: Sequence[float], wi
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": FONT_SIZE}):
         figure = Figure(figsize=(width / PIXELS_AN_INCH, height / PIXELS_AN_INCH), layout="constrained")
         axes = figure.subplots()
-        frame(axes, longest=max(len(pytorch), *(len(run["timesteps"]) for run in runs)))
+        frame(axes, longest=max(len(pytorch), 1, *(len(run["timesteps"]) for run in runs)))
         dots = 4.5 if len(pytorch) <= 60 else 2.5
-        plot(axes, pytorch, REFERENCE, linewidth=6, marker="o", markersize=6, solid_capstyle="round")
+        if pytorch:
+            plot(axes, pytorch, REFERENCE, linewidth=6, marker="o", markersize=6, solid_capstyle="round")
         for run in runs[:-1]:
             plot(axes, run["timesteps"], OTHER, linewidth=1.6, marker="D", markersize=4.5)
         plot(axes, runs[-1]["timesteps"], JUDGED, linewidth=1.2, marker="o", markersize=dots)

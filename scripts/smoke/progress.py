@@ -41,7 +41,7 @@ class Parts:
         self._start = 0.0
         if stream.isatty():
             console = Console(file=stream)
-            columns = TextColumn("{task.description}"), BarColumn(bar_width=24), Times()
+            columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), Times()
             self._bars = Progress(*columns, console=console)
             self._bars.start()
 
@@ -78,7 +78,7 @@ class Parts:
         if self._bars is None or of == 1:
             return
         if self._stems is None:
-            self._stems = self._bars.add_task("[bold]stems[/]", total=of, counted=True)
+            self._stems = self._bars.add_task("stems", total=of, counted=True)
         self._bars.update(self._stems, completed=done)
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """What is left of a run: the stem, the mix, report.json, and a table on the screen."""
 
+import io
 import json
 import math
 import sys
@@ -12,15 +13,17 @@ import numpy as np
 import soundfile
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from acestep.constants import SAMPLE_RATE
 from smoke import words
 from smoke.compare import Distances
-from smoke.judge import SCHEDULE_BOUND, latents_bound
+from smoke.folder import RunFolder
+from smoke.judge import HALF_BOUND, Stage, stages
 from smoke.machine import machine
 from smoke.request import Request
 from smoke.run import Run
-from smoke.stem import Row, Stem, by_mix, farthest
+from smoke.stem import Row, Stem, farthest
 
 MIX_PEAK = 10 ** (-1 / 20)  # -1 dBFS
 
@@ -37,49 +40,66 @@ def mix_over_context(context: np.ndarray, *stems: np.ndarray) -> tuple[np.ndarra
     return together * gain, gain
 
 
-def write_audio(stems: Sequence[Stem], context: np.ndarray, folder: Path) -> dict[str, float]:
-    """Each stem and each mix, 48 kHz stereo, 24 bit; returns the gain of the mixes by their files.
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    """[samples, 2] at 48 kHz, 24 bit; samples that are NaN or infinite, which that cannot hold, become silence."""
+    finite_samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+    # Neither a path that is not UTF-8 nor a full disk is soundfile's: it writes to memory.
+    wav = io.BytesIO()
+    soundfile.write(wav, finite_samples, SAMPLE_RATE, subtype="PCM_24", format="WAV")
+    path.write_bytes(wav.getbuffer())
 
-    Samples that are not numbers have no place in 24 bit: they become silence. The run's levels tell of them.
-    """
-    gains = {}
-    for file, heard in by_mix(stems).items():
-        sounds = []
-        for stem in heard:
-            sound, _ = soundfile.read(stem.run.stem["path"], dtype="float32", always_2d=True)
-            sounds.append(np.nan_to_num(sound, nan=0.0, posinf=0.0, neginf=0.0))
-            soundfile.write(folder / stem.file, sounds[-1], SAMPLE_RATE, subtype="PCM_24")
-        mix, gains[file] = mix_over_context(context, *sounds)
-        soundfile.write(folder / file, mix, SAMPLE_RATE, subtype="PCM_24")
-    return gains
+
+def read_wav(path: Path) -> np.ndarray:
+    """float32 [samples, 2]"""
+    with path.open("rb") as file:  # its path may be no UTF-8
+        samples: np.ndarray = soundfile.read(file, dtype="float32", always_2d=True)[0]
+    return samples
+
+
+class Audio:
+    """The stems and mixes of a run, each in its folder as soon as it is there; gains of the mixes by their files."""
+
+    def __init__(self, context: np.ndarray, folder: RunFolder) -> None:
+        self._context, self._folder = context, folder
+        self._stems: dict[str, list[np.ndarray]] = {}
+        self.mix_gains: dict[str, float] = {}
+
+    def add(self, file: str, stem: np.ndarray, mix_file: str) -> None:
+        """Writes a stem [samples, 2], then the mix of the context and all stems so far that share the mix."""
+        path = self._folder.publish(file, lambda path: write_wav(path, stem))
+        heard = self._stems.setdefault(mix_file, [])
+        heard.append(read_wav(path))
+        mix, self.mix_gains[mix_file] = mix_over_context(self._context, *heard)
+        self._folder.publish(mix_file, lambda path: write_wav(path, mix))
 
 
 def report_json(
-    request: Request, others: Sequence[Row], stems: Sequence[Stem], mix_gains: Mapping[str, float]
+    request: Request,
+    others: Sequence[Row],
+    stems: Sequence[Stem],
+    mix_gains: Mapping[str, float],
+    comparison: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All that was asked, seen and judged; `others`: runs that are shown and not judged.
+    """All that was requested, seen and judged; `others`: runs that are shown and not judged.
 
     The figures at the top are those of the one stem or, of several, of the one that is farthest from PyTorch.
+    comparison: how the runs were compared, and why they were not.
     """
     shown = farthest(stems)
     _, run, distances = shown.row
     rows = [*others, *(stem.row for stem in stems)]
     return {
         "ok": all(stem.good for stem in stems),
-        "asked": run.asked,
+        "comparison": dict(comparison),
+        "requested": run.requested,
         "evaluated": run.evaluated,
-        "evaluated_by_tree": {name: seen.evaluated for name, seen, _ in rows},
+        "evaluated_by_checkout": {name: seen.evaluated for name, seen, _ in rows},
         "timesteps": run.timesteps,
-        "pytorch_timesteps": list(distances.pytorch_timesteps),
-        "schedule_distance": distances.schedule,
-        "latents_distance": distances.latents,
-        "stages": [
-            stage("schedule", "largest difference", distances.schedule, SCHEDULE_BOUND),
-            stage("final latents", "relative L2", distances.latents, latents_bound(run)),
-        ],
+        "pytorch_timesteps": list(distances.pytorch_timesteps) if distances else [],
+        "stages": [stage_json(stage) for stage in stages(run, distances)] if distances else [],
         "seconds_a_step": run.seconds_a_step,
         "time_costs": dict(run.time_costs),
-        "stem": {key: value for key, value in run.stem.items() if key != "path"},
+        "stem": dict(run.stem),
         "mix_gain": next(iter(mix_gains.values())),
         "checks": [asdict(check) for check in shown.checks],
         "runs": [seen_json(*row) for row in rows],
@@ -113,25 +133,32 @@ def stem_json(stem: Stem) -> dict[str, Any]:
         "ok": stem.good,
         "checks": [asdict(check) for check in stem.checks],
         "time_costs": dict(stem.run.time_costs),
-        **{key: value for key, value in stem.run.stem.items() if key != "path"},
+        **stem.run.stem,
         **seen_json(*stem.row),
     }
 
 
-def stage(name: str, measure: str, distance: float, bound: float) -> dict[str, Any]:
-    """A stage of the run: how far it is from PyTorch's, and up to where that is right."""
-    return {"name": name, "measure": measure, "distance": distance, "bound": bound}
-
-
-def seen_json(name: str, run: Run, distances: Distances) -> dict[str, Any]:
-    """What one tree did with the request."""
+def stage_json(stage: Stage) -> dict[str, Any]:
+    """A stage with its distance to PyTorch."""
     return {
-        "tree": name,
-        "asked": run.asked,
+        "name": stage.title,
+        "measure": stage.measure,
+        "distance": stage.distance,
+        "bound": stage.bound,
+        "meaning": stage.meaning,
+    }
+
+
+def seen_json(name: str, run: Run, distances: Distances | None) -> dict[str, Any]:
+    """What one checkout did with the request; distances that were not taken are missing."""
+    names = ("schedule", "latents", "velocity", "update")
+    found = {name: getattr(distances, name, None) for name in names}
+    return {
+        "checkout": name,
+        "requested": run.requested,
         "evaluated": run.evaluated,
         "timesteps": run.timesteps,
-        "schedule_distance": distances.schedule,
-        "latents_distance": distances.latents,
+        "distances": {name: value for name, value in found.items() if value is not None},
         "seconds_a_step": run.seconds_a_step,
         "notes": list(run.notes),
         "versions": dict(run.versions),
@@ -153,29 +180,36 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def caption(run: Run) -> str:
+def caption(run: Run, distances: Distances | None) -> str:
     """What is to be known to read the table."""
+    if distances is None:
+        return "not compared with PyTorch"
     if run.dtype == "float32":
-        return "distances: to PyTorch at the asked-for steps"
-    return (
-        f"distances: of {run.dtype} to PyTorch in float32 at the asked-for steps, "
-        f"latents up to {latents_bound(run):.0e} are right"
+        return "distances: to PyTorch at the requested steps"
+    bounds = " and ".join(
+        f"{stage.name} up to {stage.bound:.0e}"
+        for stage in stages(run, distances)
+        if stage.bound == HALF_BOUND
     )
+    return f"distances: of {run.dtype} to PyTorch in float32 at the requested steps, {bounds} is right"
 
 
 def print_table(console: Console, rows: Sequence[Row]) -> None:
-    """One row a run."""
-    table = Table(box=None, pad_edge=False, caption=caption(rows[-1][1]))
+    """One row a run; a column for each distance that was taken."""
+    _, run, last = rows[-1]
+    table = Table(box=None, pad_edge=False, caption=Text(caption(run, last)))
     table.add_column("", no_wrap=True)
-    for title in ("asked", "evaluated", "schedule", "latents", "s/step"):
+    seen = [seen_json(*row) for row in rows]
+    taken = dict.fromkeys(name for found in seen for name in found["distances"])
+    for title in ("requested", "evaluated", *taken, "s/step"):
         table.add_column(title, justify="right", no_wrap=True)
-    for name, run, distances in rows:
+    for found in seen:
+        distances = found["distances"]
         table.add_row(
-            name,
-            str(run.asked),
-            str(run.evaluated),
-            words.distance(distances.schedule),
-            words.distance(distances.latents),
-            f"{run.seconds_a_step:.3g}",
+            Text(found["checkout"]),
+            str(found["requested"]),
+            str(found["evaluated"]),
+            *(words.distance(distances[name]) if name in distances else "" for name in taken),
+            f"{found['seconds_a_step']:.3g}",
         )
     console.print(table)

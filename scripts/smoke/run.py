@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acestep.errors import BackendError
 from smoke.request import Request
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -35,12 +35,13 @@ class Tree:
 class Run:
     """What a run was seen to do.
 
-    timesteps: those of the evaluations of the decoder that was asked for, in order; fallback: a sentence where
+    timesteps: those of the evaluations of the requested decoder, in order; fallback: a sentence where
     another decoder did its work; notes: what was arranged or found that the figures do not show; versions: of the
-    interpreter and the packages that the run was computed with; dtype: of the decoder's large products.
+    interpreter and the packages that the run was computed with; dtype: of the decoder's large matmuls; steps: the
+    folder of its recorded steps, a file each; not_recorded: why there are none.
     """
 
-    asked: int
+    requested: int
     timesteps: list[float]
     device: str
     seconds_a_step: float
@@ -51,6 +52,8 @@ class Run:
     notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "float32"
+    steps: Path | None = None
+    not_recorded: str | None = None
 
     @property
     def evaluated(self) -> int:
@@ -58,49 +61,38 @@ class Run:
         return len(self.timesteps)
 
 
-def read_runs(requests: Sequence[Request], folder: Path) -> list[Run]:
-    """The runs of a process that wrote `folder`, one a request; BackendError with its own sentence where it failed."""
-    outcome = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    if outcome["error"]:
-        raise BackendError(outcome["error"])
-    return [
-        read_run(request, seen, folder, number)
-        for number, (request, seen) in enumerate(zip(requests, outcome["runs"], strict=True))
-    ]
-
-
-def read_run(request: Request, seen: Mapping[str, Any], folder: Path, number: int) -> Run:
-    """One run; its stem, the largest of its arrays, goes to a file."""
+def read_run(request: Request, folder: Path, number: int) -> tuple[Run, "np.ndarray"]:
+    """A run of a process that wrote `folder`, and its stem, float32 [samples, 2]."""
     import numpy as np
     import torch
 
-    with np.load(folder / f"tensors{number}.npz") as arrays:
+    seen = json.loads((folder / f"run{number}.json").read_text(encoding="utf-8"))
+    file = folder / f"tensors{number}.npz"
+    with np.load(file) as arrays:
         tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    return Run(
-        asked=request.steps,
+    file.unlink()
+    stem = tensors.pop("stem").numpy().T
+    steps = folder / f"steps{number}"
+    run = Run(
+        requested=request.steps,
         timesteps=seen["timesteps"],
         device=seen["device"],
         seconds_a_step=seen["time_costs"].get("dit_diffusion_per_step_time_cost", math.nan),
         time_costs=seen["time_costs"],
-        stem=save_stem(tensors.pop("stem"), seen["stem"], folder / f"stem{number}.wav"),
+        stem={"samples": len(stem), **seen["stem"]},
         tensors=tensors,
         fallback=fallback(seen) if request.backend == "mlx" else None,
         notes=seen["notes"],
         versions=seen["versions"],
         dtype=seen["dtype"],
+        steps=steps if steps.is_dir() else None,
+        not_recorded=seen["not_recorded"],
     )
-
-
-def save_stem(audio: "torch.Tensor", levels: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The stem [2, samples] as a 32-bit WAV; returns its path and length with its levels."""
-    import soundfile
-
-    soundfile.write(path, audio.numpy().T, levels["sample_rate"], subtype="FLOAT")
-    return {"path": str(path), "samples": audio.shape[-1], **levels}
+    return run, stem
 
 
 def fallback(seen: Mapping[str, Any]) -> str | None:
-    """A sentence where MLX was asked for and PyTorch did the steps, however successful the run calls itself.
+    """A sentence where MLX was requested and PyTorch did the steps, however successful the run calls itself.
 
     A progress bar at 50/50 shows nothing of it; PyTorch's decoder being called does, and so does a time key that
     only PyTorch's path writes.
@@ -116,6 +108,6 @@ def fallback(seen: Mapping[str, Any]) -> str | None:
         why = "nothing was said of why"
     counted = f"was evaluated {on_torch} times" if on_torch else "left its time key"
     return (
-        f"MLX was asked for, but PyTorch's decoder {counted} and MLX's {len(seen['timesteps'])}: {why}, "
+        f"MLX was requested, but PyTorch's decoder {counted} and MLX's {len(seen['timesteps'])}: {why}, "
         f"and the run went on in PyTorch and called itself a success"
     )

@@ -1,28 +1,56 @@
-"""The smoke run from request to report."""
+"""The smoke run from request to report. Stems come first: what follows them cannot cost one."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.console import Console
 
-from acestep.errors import BackendError
+from acestep.errors import AceStepError, BackendError
 from blas import openblas_environment
+from smoke import say, stop
 from smoke.before import reverted_copy
 from smoke.checkout import Checkout, prepare, with_context_note
-from smoke.output import publish, workspace
-from smoke.process import run_all
-from smoke.progress import showing
+from smoke.compare import NONE, SAMPLED, Comparison, Distances, distances_to_pytorch
+from smoke.folder import RunFolder, scratch_folder
+from smoke.process import Process
+from smoke.progress import Parts, showing
 from smoke.request import Request
-from smoke.run import Tree
-
-if TYPE_CHECKING:
-    from smoke.stem import Stem
+from smoke.run import Run, Tree
+from smoke.stem import Row, files_of, labels_of, mix_of, stems_of
 
 AFTER, BEFORE = "after: this fork", "before: patches reverted"
+CANNOT = 3
+
+
+@dataclass
+class Session:
+    """What is run, what came of it so far. judged: the name of the checkout that is judged, in the table."""
+
+    requests: Sequence[Request]
+    comparison: Comparison
+    judged: str
+    scratch: Path
+    folder: RunFolder
+    parts: Parts
+    tiny: bool
+    runs: list[Run] = field(default_factory=list)
+    others: list[Run] = field(default_factory=list)
+    not_compared: str = ""
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the stems."""
+        return labels_of(self.requests)
+
+    def kept(self) -> str:
+        """For whoever stops the session: what there is, and what was not compared."""
+        there = self.folder.describe()
+        done = self.labels[: len(self.runs)]
+        return f"{there}; not compared with PyTorch: {', '.join(done)}" if done else there
 
 
 def run_smoke(
@@ -32,122 +60,160 @@ def run_smoke(
     console: Console,
     before: bool,
     checkout: Checkout | None = None,
+    comparison: Comparison | None = None,
 ) -> int:
-    """Runs, compares, judges, prints and writes; returns the exit status, 0 or 1. AceStepError where it cannot.
+    """Generates, keeps, compares, judges, prints; returns the exit status. AceStepError where there is no stem.
 
-    requests: a stem each, different in track and seed alone; before: the first of them is also run on a copy of the
-    fork without the three patches, for the eye alone; checkout: is run and judged in the fork's place.
+    requests: a stem each, alike in checkpoint, backend, device and dtype; before: the first of them is also run on a
+    copy of the fork without the three patches, for the eye alone; checkout: is run and judged in the fork's place.
     """
-    asked = requests[0]
+    first = requests[0]
+    comparison = (comparison or Comparison()).chosen(tiny=first.checkpoint is None)
+    comparison.check()
     for request in requests:
         request.check()
     if checkout is not None:
-        checkout.check(asked)
-    say(console, introduction(requests))
+        checkout.check(first)
+    say.line(console, say.introduction(requests))
     if checkout is not None:
-        say(console, checkout.introduction())
+        say.line(console, checkout.introduction())
     from acestep.core.generation.handler.io_audio import (
-        IoAudioMixin,  # imports PyTorch; by now all options are good
-    )
+        IoAudioMixin,
+    )  # imports PyTorch; by now all options are good
 
-    with workspace(out) as scratch, ExitStack() as stack:
-        audio = IoAudioMixin().process_target_audio(asked.context)
+    with scratch_folder(out) as scratch, ExitStack() as stack:
+        audio = IoAudioMixin().process_target_audio(first.context)
+        context = audio.T.numpy()
         parts = stack.enter_context(showing(sys.stderr))
-        if asked.checkpoint is None:
+        if first.checkpoint is None:
             parts.begin("preparing")
-        checkpoint = asked.checkpoint or write_tiny(scratch / "tiny")
+        checkpoint = first.checkpoint or write_tiny(scratch / "tiny")
         requests = [replace(request, checkpoint=checkpoint) for request in requests]
-        trees: dict[str, tuple[Tree, Sequence[Request]]] = {}
-        if before:
-            reverted = reverted_copy(fork, scratch / "reverted")
-            trees[BEFORE] = Tree(reverted, checkpoint), requests[:1]
-        if checkout is None:
-            judged = AFTER
-            trees[judged] = Tree(fork, checkpoint), requests
-        else:
-            judged = checkout.name
-            trees[judged] = prepare(checkout, checkpoint, scratch / "checkout"), requests
-        if asked.backend == "mlx":
-            blas, note = openblas_environment()
+        judged = AFTER if checkout is None else checkout.name
+        folder = RunFolder(out, [request.track for request in requests], scratch)
+        session = Session(requests, comparison, judged, scratch, folder, parts, tiny=first.checkpoint is None)
+        stop.session.kept = session.kept
+        environment: dict[str, str] = {}
+        if first.backend == "mlx":
+            environment, note = openblas_environment()
             if note:
-                say(console, f"note: {note}")
-            trees = {
-                name: (replace(tree, environment={**tree.environment, **blas}), orders)
-                for name, (tree, orders) in trees.items()
-            }
-        runs = run_all(trees, scratch, parts, together=asked.checkpoint is None)
+                say.line(console, f"note: {note}")
+        tree = (
+            Tree(fork, checkpoint)
+            if checkout is None
+            else prepare(checkout, checkpoint, scratch / "checkout")
+        )
+        gains = generate(session, tree, context, environment, fork if before else None)
         if checkout is not None:
-            runs[judged] = [with_context_note(run, checkpoint) for run in runs[judged]]
+            session.runs = [with_context_note(run, checkpoint) for run in session.runs]
+        rows, others = compare(session, console)
 
-        parts.begin("comparing with PyTorch", of=len(requests) * asked.steps)
-        from smoke.compare import distances_to_pytorch  # imports for seconds; by now it is sure to be needed
-        from smoke.html_report import write_html
-        from smoke.report import print_table, report_json, write_audio, write_json
-        from smoke.stem import by_mix, stems_of
+        from smoke.html_report import write_html  # imports for seconds
+        from smoke.report import print_table, report_json, write_json
 
-        seen = [(name, run) for name, some in runs.items() for run in some]
-        distances = distances_to_pytorch(requests[0], [run for _, run in seen], parts.at)
-        rows = [(name, run, distance) for (name, run), distance in zip(seen, distances, strict=True)]
-        others = [row for row in rows if row[0] != judged]
-        stems = stems_of(requests, rows[len(others) :], samples=audio.shape[-1])
-        parts.begin("writing the report", of=1 + len(stems) + len(by_mix(stems)))
-        results = scratch / "results"
-        results.mkdir()
-        mix_gains = write_audio(stems, audio.T.numpy(), results)
-        report = report_json(asked, others, stems, mix_gains)
-        write_json(report, results / "report.json")
-        write_html(report, audio.T.numpy(), results, parts.at)
+        stems = stems_of(requests, rows, samples=len(context))
+        parts.begin("writing the report", of=1 + len(stems) + len(gains))
+        asked = replace(requests[0], checkpoint=first.checkpoint)
+        report = report_json(asked, others, stems, gains, how_compared(session))
+        folder.publish("report.json", lambda path: write_json(report, path))
+        folder.publish("report.html", lambda path: write_html(report, context, folder.path, path, parts.at))
         parts.end()
-        publish(results, out)
+        stop.session.kept = lambda: f"all is written: {folder.describe()}"
 
     print_table(console, [*others, *(stem.row for stem in stems)])
-    say_findings(console, stems)
-    say(console, f"{verdict(stems)}; in {out}: {written(stems, mix_gains)}")
-    return 0 if all(stem.good for stem in stems) else 1
-
-
-def say(console: Console, sentence: str) -> None:
-    """One line, however narrow the terminal is."""
-    console.print(sentence, highlight=False, soft_wrap=True)
-
-
-def introduction(requests: Sequence[Request]) -> str:
-    """What is about to be run."""
-    first = requests[0]
-    tracks = list(dict.fromkeys(request.track for request in requests))
-    seeds = len(requests) // len(tracks)
-    weights = first.checkpoint.name if first.checkpoint else "tiny random weights (noise, not music)"
-    return (
-        f"{', '.join(tracks)} for {first.context.name}, {f'{seeds} seeds, ' if seeds > 1 else ''}{first.steps} steps, "
-        f"guidance {first.guidance_scale:g}, shift {first.shift:g}, {first.backend}, {weights}"
+    say.findings(console, stems)
+    status = (
+        CANNOT
+        if session.not_compared and comparison.mode != NONE
+        else int(not all(stem.good for stem in stems))
     )
+    say.verdict(console, status, stems, session.not_compared, folder, gains)
+    return status
 
 
-def say_findings(console: Console, stems: "Sequence[Stem]") -> None:
-    """What does not hold, of each stem, and what else is to be known."""
-    for stem in stems:
-        of = f"{stem.label}: " if len(stems) > 1 else ""
-        for check in stem.checks:
-            if not check.holds:
-                say(console, f"[bold red]{of}{check.name}[/]: {check.sentence}")
-    for note in dict.fromkeys(note for stem in stems for note in stem.run.notes):
-        say(console, f"note: {note}")
+def generate(
+    session: Session, tree: Tree, context: Any, environment: dict[str, str], fork: Path | None
+) -> dict[str, float]:
+    """Every stem, in its folder with the mix so far as soon as it is decoded; returns the gains of the mixes.
+
+    fork: the first request is run on a copy of it without the patches, after all stems; None: it is not.
+    """
+    from smoke.report import Audio
+
+    first, scratch, parts = session.requests[0], session.scratch, session.parts
+    record = session.comparison.mode == SAMPLED
+    audio = Audio(context, session.folder)
+
+    def started(tree: Tree, name: str) -> Process:
+        tree = replace(tree, environment={**tree.environment, **environment})
+        return Process(tree, first, scratch / name, record)
+
+    def before() -> Process:
+        copy = Tree(reverted_copy(fork, scratch / "reverted"), tree.checkpoint) if fork else tree
+        return started(copy, "before")
+
+    parts.begin("loading")
+    with ExitStack() as stack:
+        process = stack.enter_context(started(tree, "run"))
+        # Tiny weights are loaded side by side: that halves the wait for imports.
+        side_by_side = stack.enter_context(before()) if fork and session.tiny else None
+        process.load()
+        for request, label, file in zip(
+            session.requests, session.labels, files_of(session.requests), strict=True
+        ):
+            number, count = len(session.runs) + 1, len(session.requests)
+            run, stem = process.run(request, parts, f"{label} ({number} of {count}): " if count > 1 else "")
+            with stop.session.held():
+                audio.add(file, stem, mix_of(session.requests, request))
+                session.runs.append(run)
+            parts.stem(number, count)
+        if side_by_side is not None:
+            run_before(side_by_side, session)
+    if fork and not session.tiny:
+        with before() as process:
+            run_before(process, session)
+    return audio.mix_gains
 
 
-def verdict(stems: "Sequence[Stem]") -> str:
-    """Good or bad, and of several how many are bad."""
-    bad = sum(not stem.good for stem in stems)
-    if not bad:
-        return "[green]all holds[/]"
-    return "[red]not all holds[/]" + (f" for {bad} of {len(stems)} stems" if len(stems) > 1 else "")
+def run_before(process: Process, session: Session) -> None:
+    """The first request on the fork without the patches."""
+    session.parts.begin("before: loading")
+    process.load()
+    session.others.append(process.run(session.requests[0], session.parts, "before: ")[0])
 
 
-def written(stems: "Sequence[Stem]", mix_gains: Mapping[str, float]) -> str:
-    """The files of a session."""
-    over = "stem over context" if len(stems) == len(mix_gains) else "stems over context"
-    files = [stems[0].file] if len(stems) == 1 else [f"{len(stems)} stems (stem-*.wav)"]
-    files += [f"{file} ({over}, gain {gain:.2f})" for file, gain in mix_gains.items()]
-    return ", ".join([*files, "report.json", "report.html"])
+def compare(session: Session, console: Console) -> tuple[list[Row], list[Row]]:
+    """The rows of the judged runs and of the others; where the comparison fails, without distances."""
+    comparison, parts = session.comparison, session.parts
+    runs = [*session.others, *session.runs]
+    requests = [*session.requests[: len(session.others)], *session.requests]
+    distances: Sequence[Distances | None] = [None] * len(runs)
+    if comparison.mode == NONE:
+        session.not_compared = "--compare none"
+    else:
+        count = sum(comparison.evaluations(run) for run in runs)
+        parts.begin(say.comparing(comparison, runs), of=count)
+        for reason in dict.fromkeys(run.not_recorded for run in runs if run.not_recorded):
+            say.line(console, f"note: compared in full, because {reason}")
+        try:
+            distances = distances_to_pytorch(comparison, requests, runs, parts.at)
+        except AceStepError as error:
+            session.not_compared = str(error)
+        except Exception as error:  # whatever it is, the stems are there and the report is to say so
+            session.not_compared = f"the comparison failed ({type(error).__name__}: {error})"
+    names = [BEFORE] * len(session.others) + [session.judged] * len(session.runs)
+    rows = list(zip(names, runs, distances, strict=True))
+    return rows[len(session.others) :], rows[: len(session.others)]
+
+
+def how_compared(session: Session) -> dict[str, Any]:
+    """For the report."""
+    comparison = session.comparison
+    return {
+        "mode": comparison.mode,
+        "device": comparison.device,
+        "not_compared": session.not_compared or None,
+    }
 
 
 def write_tiny(folder: Path) -> Path:

@@ -13,6 +13,7 @@ import soundfile
 from acestep.constants import SAMPLE_RATE
 from smoke import words
 from smoke.pictures import power_picture, spectrogram_webp
+from smoke.report import read_wav
 
 BLOCK = 10 * SAMPLE_RATE  # samples handed over at once: libsndfile's encoders keep a whole block on the stack
 ROUND_TIMES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120)  # seconds
@@ -57,7 +58,7 @@ def sounds_of(context: np.ndarray, folder: Path, at: Callable[[int], None] = lam
 
 def analyse(source: np.ndarray | Path) -> tuple[float, bytes, np.ndarray]:
     """Seconds, MP3 and power of samples [n, 2] at 48 kHz, or of a file of such."""
-    samples = soundfile.read(source, dtype="float32")[0] if isinstance(source, Path) else source
+    samples = read_wav(source) if isinstance(source, Path) else source
     return len(samples) / SAMPLE_RATE, encoded(samples), power_picture(samples, SAMPLE_RATE)
 
 

@@ -1,6 +1,6 @@
-"""A stem of a session: asked for, run, compared, judged, and what it is called where there are several."""
+"""A stem of a session: requested, run, compared, judged, and what it is called where there are several."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smoke.compare import Distances
@@ -8,7 +8,7 @@ from smoke.judge import Check, judge
 from smoke.request import Request
 from smoke.run import Run
 
-Row = tuple[str, Run, Distances]  # a run's name, the run, how far that is from PyTorch
+Row = tuple[str, Run, Distances | None]  # a run's name, the run, how far that is from PyTorch
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Stem:
 
     request: Request
     run: Run
-    distances: Distances
+    distances: Distances | None
     checks: Sequence[Check]
     name: str
     file: str
@@ -44,10 +44,12 @@ def stems_of(requests: Sequence[Request], rows: Sequence[Row], samples: int) -> 
             distances=apart,
             checks=judge(run, apart, samples),
             name=name if len(requests) == 1 else label,
-            file="stem.wav" if len(requests) == 1 else f"stem-{label.replace(' ', '-')}.wav",
+            file=file,
             label=label,
         )
-        for request, (name, run, apart), label in zip(requests, rows, labels, strict=True)
+        for request, (name, run, apart), label, file in zip(
+            requests, rows, labels, files_of(requests), strict=True
+        )
     ]
 
 
@@ -57,17 +59,18 @@ def labels_of(requests: Sequence[Request]) -> list[str]:
     return [request.track if len(seeds) == 1 else f"{request.track} {request.seed}" for request in requests]
 
 
+def files_of(requests: Sequence[Request]) -> list[str]:
+    """The WAV of each stem."""
+    if len(requests) == 1:
+        return ["stem.wav"]
+    return [f"stem-{label.replace(' ', '-')}.wav" for label in labels_of(requests)]
+
+
+def mix_of(requests: Sequence[Request], request: Request) -> str:
+    """The WAV in which a stem is mixed over the context with the others of its seed."""
+    return "mix.wav" if len({other.seed for other in requests}) == 1 else f"mix-{request.seed}.wav"
+
+
 def farthest(stems: Sequence[Stem]) -> Stem:
     """The stem that its reader is to look at first: one that does not hold, else the farthest from PyTorch."""
-    return max(stems, key=lambda stem: (not stem.good, stem.distances.latents))
-
-
-def by_mix(stems: Sequence[Stem]) -> Mapping[str, list[Stem]]:
-    """The stems that are heard together, those of one seed, by the file of their mix."""
-    seeds = list(dict.fromkeys(stem.request.seed for stem in stems))
-    return {
-        "mix.wav" if len(seeds) == 1 else f"mix-{seed}.wav": [
-            stem for stem in stems if stem.request.seed == seed
-        ]
-        for seed in seeds
-    }
+    return max(stems, key=lambda stem: (not stem.good, stem.distances.largest if stem.distances else 0.0))

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -18,15 +18,16 @@ class Stop:
     """What is to be undone when the session is stopped, and what is said then."""
 
     def __init__(self) -> None:
-        self.kept = "nothing was written"
+        self.kept: Callable[[], str] = lambda: "nothing was written"
         self._undo: list[Callable[[], None]] = []
         self._held = 0
         self._pending: int | None = None
 
     def listen(self) -> None:
-        """From here on the signals end the session."""
+        """From here on the signals end the session; one that was ignored (nohup) stays so."""
         for number in SIGNALS:
-            signal.signal(number, self._hear)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._hear)
 
     @contextmanager
     def undoing(self, undo: Callable[[], None]) -> Iterator[None]:
@@ -60,7 +61,9 @@ class Stop:
             signal.signal(other, signal.SIG_IGN)
         for undo in reversed(self._undo):
             undo()
-        os.write(2, f"lego_smoke: stopped; {self.kept}\n".encode())  # print might be in the middle of a line
+        with suppress(OSError):  # nobody can be told: the terminal is closed
+            message = f"lego_smoke: stopped; {self.kept()}\n"
+            os.write(2, message.encode("utf-8", "backslashreplace"))  # print might be in the middle of a line
         os._exit(128 + number)
 
 

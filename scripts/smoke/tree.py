@@ -186,7 +186,7 @@ def override_mlx_available() -> str | None:
 def known_fields(cls: Any, values: dict[str, Any], needed: tuple[str, ...]) -> tuple[Any, list[str]]:
     """An instance of a tree's dataclass, without what this version does not have; TreeError where that is needed.
 
-    Returns a note, too, for everything that was asked for and left out. A switch that is off needs none.
+    Returns a note, too, for everything that was requested and left out. A switch that is off needs none.
     """
     names = {field.name for field in dataclasses.fields(cls)}
     lacking = [name for name in needed if name not in names]
@@ -199,7 +199,7 @@ def known_fields(cls: Any, values: dict[str, Any], needed: tuple[str, ...]) -> t
         name for name, value in values.items() if name not in names and value not in (None, False, "", 0, -1)
     ]
     notes = [
-        f"the checkout's {cls.__name__} has no {name}, which was asked for and left out" for name in left_out
+        f"the checkout's {cls.__name__} has no {name}, which was requested and left out" for name in left_out
     ]
     return cls(**{name: value for name, value in values.items() if name in names}), notes
 

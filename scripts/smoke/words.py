@@ -8,16 +8,16 @@ MINUS = "\N{MINUS SIGN}"
 def distance(value: float) -> str:
     """A distance in words where there is no number to give."""
     if math.isnan(value):
-        return "not a number"
+        return "contains NaN"
     if math.isinf(value):
-        return "other length"
+        return "length mismatch"
     return f"{value:.1e}" if value else "0"
 
 
 def dbfs(amplitude: float) -> str:
     """An amplitude as decibels of full scale."""
     if math.isnan(amplitude):
-        return "not a number"
+        return "contains NaN"
     decibels = f"{20 * math.log10(amplitude):.1f}".replace("-", MINUS) if amplitude else f"{MINUS}∞"
     return f"{decibels} dBFS"
 

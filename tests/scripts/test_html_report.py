@@ -19,14 +19,15 @@ from PIL import Image
 
 from smoke import words
 from smoke.compare import Distances
+from smoke.folder import RunFolder
 from smoke.html_report import write_html
 from smoke.machine import versions as versions_here
 from smoke.pictures import COLUMNS, ROWS, height_of, power_picture
-from smoke.report import report_json, write_audio, write_json
+from smoke.report import Audio, report_json, write_json
 from smoke.request import Request
 from smoke.run import Run
 from smoke.sounds import time_labels
-from smoke.stem import stems_of
+from smoke.stem import mix_of, stems_of
 
 RATE = 48_000
 VOID = {"meta", "link", "img", "br", "hr", "input", "source"}
@@ -96,28 +97,29 @@ def make_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleN
         tracks: tuple[str, ...] = ("vocals",),
         seeds: tuple[int, ...] = (42,),
         worse: int | None = None,
+        not_compared: str | None = None,
     ) -> SimpleNamespace:
-        folder = tmp_path_factory.mktemp("page")
-        given = folder / "from_the_run"
-        given.mkdir()
+        scratch = tmp_path_factory.mktemp("page")
+        results = RunFolder(scratch, ["page"], scratch)
         sound = tone(3000) if stem is None else stem
         samples = len(sound)
-        soundfile.write(given / "stem.wav", sound, RATE, subtype="FLOAT")
         request = Request(
             Path("/music") / context_name, None, "vocals", len(pytorch), 1.0, 1.0, 42, "mlx", "auto"
         )
 
-        def row(name: str, ran: list[float], latents: float) -> tuple[str, Run, Distances]:
+        def row(name: str, ran: list[float], latents: float) -> tuple[str, Run, Distances | None]:
             costs = {
                 "dit_diffusion_time_cost": 12.5,
                 "dit_diffusion_per_step_time_cost": 0.25,
                 "dit_vae_decode_time_cost": 3.5,
             }
             run = Run(
-                asked=len(pytorch), timesteps=ran, device="gpu", seconds_a_step=0.25, time_costs=costs,
-                stem={"path": str(given / "stem.wav"), "samples": samples, **levels}, tensors={}, notes=notes,
+                requested=len(pytorch), timesteps=ran, device="gpu", seconds_a_step=0.25, time_costs=costs,
+                stem={"samples": samples, **levels}, tensors={}, notes=notes,
                 versions=versions or here,
             )  # fmt: skip
+            if not_compared:
+                return name, run, None
             apart = [abs(a - b) for a, b in zip(ran, pytorch, strict=False)]
             schedule = max(apart) if len(ran) == len(pytorch) else float("inf")
             return name, run, Distances(schedule=schedule, latents=latents, pytorch_timesteps=pytorch)
@@ -128,9 +130,14 @@ def make_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleN
         if worse is not None:
             rows[worse] = row("after: this fork", EIGHT, 0.28)
         stems = stems_of(requests, rows, samples=len(tone()))
-        report = report_json(request, others, stems, write_audio(stems, tone(), folder))
+        audio = Audio(tone(), results)
+        for made in stems:
+            audio.add(made.file, sound, mix_of(requests, made.request))
+        comparison = {"mode": "full", "device": "cpu", "not_compared": not_compared}
+        report = report_json(request, others, stems, audio.mix_gains, comparison)
+        folder = results.path
         write_json(report, folder / "report.json")
-        write_html(report, tone(), folder)
+        write_html(report, tone(), folder, folder / "report.html")
         return SimpleNamespace(
             page=Page((folder / "report.html").read_text("utf-8")), report=report, folder=folder
         )
@@ -185,14 +192,18 @@ def test_references_inside_the_page_lead_somewhere(good):
 
 
 def test_the_verdict_comes_first(good, bad):
-    assert "50 steps asked, 50 evaluated ✓ All" in good.page.text
-    assert "50 steps asked, 8 evaluated ✗ 4 of" in bad.page.text
-    assert "checks do not hold: steps, schedule, latents, sound" in bad.page.text
-    assert good.page.text.index("asked, 50") < good.page.text.index("before: patches reverted")
+    assert "50 steps requested, 50 evaluated ✓ PASS: 7 checks" in good.page.text
+    assert (
+        "50 steps requested, 8 evaluated ✗ FAIL: 4 of 7 checks: steps, schedule, latents, sound"
+        in bad.page.text
+    )
+    assert good.page.text.index("requested, 50") < good.page.text.index("before: patches reverted")
 
 
-def test_one_check_does_not_hold(make_page):
-    assert "checks does not hold: latents vocals for" in make_page(latents=1e-3).page.text
+def test_a_run_that_was_not_compared_says_so_and_shows_no_distance(make_page):
+    text = make_page(not_compared="--compare none").page.text
+    assert "✓ PASS: 5 checks Not compared with PyTorch: --compare none." in text
+    assert "Distance to PyTorch, stage by stage" not in text
 
 
 def test_the_figures_of_the_report_are_shown(good):
@@ -290,14 +301,14 @@ def test_a_silent_stem_is_said_to_be_silent(bad):
 
 
 def test_what_has_no_distance_is_put_into_words(bad):
-    assert "schedule to PyTorch other length final latents to PyTorch not a number" in bad.page.text
+    assert "schedule to PyTorch length mismatch final latents to PyTorch contains NaN" in bad.page.text
 
 
 def test_samples_that_are_not_numbers_do_not_reach_the_files(make_page):
     stem = tone(3000)
     stem[100] = np.nan
     made = make_page(stem=stem, levels={**LEVELS, "rms": float("nan"), "peak": float("nan")})
-    assert "root mean square not a number" in made.page.text
+    assert "root mean square contains NaN" in made.page.text
     assert not made.report["ok"]
     for name in ("stem.wav", "mix.wav"):
         assert np.abs(soundfile.read(made.folder / name)[0]).max() < 0.8
@@ -330,7 +341,7 @@ def test_any_number_of_steps_fits(steps, make_page):
     ]
     assert max(widths) == 100
     assert (
-        f"{steps} {'step' if steps == 1 else 'steps'} asked, {8 if steps == 4 else steps} evaluated"
+        f"{steps} {'step' if steps == 1 else 'steps'} requested, {8 if steps == 4 else steps} evaluated"
         in page.text
     )
     assert len(page.html) < 1_500_000
@@ -339,7 +350,7 @@ def test_any_number_of_steps_fits(steps, make_page):
 def test_what_another_interpreter_ran_with_is_shown(make_page):
     note = "torchaudio is not installed; an empty module stood in for it"
     text = make_page(notes=(note,), versions={"python": "3.11.0", "transformers": "4.57.1"}).page.text
-    assert f"Also to be known {note}" in text
+    assert f"Notes {note}" in text
     assert "Versions of the run python 3.11.0 transformers 4.57.1 Versions of PyTorch's side python" in text
 
 
@@ -366,7 +377,7 @@ def test_the_stem_that_fails_is_named_and_its_figures_are_shown(several):
     assert [stem["ok"] for stem in several.report["stems"]] == [True, True, False, True]
     assert (several.report["shown"], several.report["evaluated"]) == ("bass 1", 8)
     text = several.page.text
-    assert "50 steps asked, 8 evaluated ✗ 3 of 28 checks do not hold: bass 1 steps, bass 1 schedule" in text
+    assert "50 steps requested, 8 evaluated ✗ FAIL: 3 of 28 checks: bass 1 steps, bass 1 schedule" in text
     assert "drums 1, drums 2, bass 1, bass 2 for song.wav" in text
     assert "Single figures are those of bass 1, the farthest from PyTorch." in text
 

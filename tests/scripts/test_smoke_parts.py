@@ -38,7 +38,7 @@ def test_a_good_run_passes_every_check():
 
 
 def test_a_run_of_eight_steps_is_told_by_its_count():
-    sentence = "50 steps were asked for, the decoder was evaluated 8 times"
+    sentence = "50 steps were requested, the decoder was evaluated 8 times"
     assert failing(a_run(evaluated=8)) == {"steps": sentence}
 
 
@@ -49,6 +49,9 @@ def test_a_run_of_eight_steps_is_told_by_its_count():
         ("schedule", a_run(), Distances(schedule=float("inf"), latents=0.0)),
         ("latents", a_run(), Distances(schedule=0.0, latents=2.1e-6)),
         ("latents", a_run(), Distances(schedule=0.0, latents=float("nan"))),
+        ("velocity", a_run(), Distances(schedule=0.0, velocity=2.1e-6, update=0.0)),
+        ("update", a_run(), Distances(schedule=0.0, velocity=0.0, update=6e-7)),
+        ("update", a_run(), Distances(schedule=0.0, velocity=0.0, update=float("nan"))),
         ("length", a_run(samples=48001), EQUAL),
         ("sound", a_run(rms=5e-4), EQUAL),
         ("clipping", a_run(clipped=0.01), EQUAL),
@@ -58,6 +61,9 @@ def test_a_run_of_eight_steps_is_told_by_its_count():
         "schedule of other length",
         "latents off",
         "latents nan",
+        "velocity off",
+        "update off",
+        "update nan",
         "stem one sample too long",
         "silent stem",
         "clipped stem",
@@ -80,18 +86,19 @@ def test_half_precision_has_a_bound_of_its_own_and_the_schedule_has_not():
 
 
 def test_the_bound_of_half_precision_is_said_below_the_table():
-    assert caption(a_run()) == "distances: to PyTorch at the asked-for steps"
-    assert caption(HALF).endswith(
-        "of bfloat16 to PyTorch in float32 at the asked-for steps, latents up to 1e-02 are right"
+    assert caption(a_run(), EQUAL) == "distances: to PyTorch at the requested steps"
+    assert caption(a_run(), None) == "not compared with PyTorch"
+    assert caption(HALF, EQUAL).endswith(
+        "of bfloat16 to PyTorch in float32 at the requested steps, latents up to 1e-02 is right"
     )
 
 
 def test_what_is_no_number_is_put_into_words():
     distances = Distances(schedule=float("inf"), latents=float("nan"))
     assert failing(a_run(rms=float("nan")), distances) == {
-        "schedule": "the timesteps are of another length than PyTorch's",
-        "latents": "the final latents hold values that are not numbers, which are nowhere near PyTorch's",
-        "sound": "the stem holds samples that are not numbers; they are silence in stem.wav",
+        "schedule": "the timesteps have another length than PyTorch's, or were never seen",
+        "latents": "the final latents contain NaN where PyTorch's do not",
+        "sound": "the stem contains NaN; those samples are silence in the file",
     }
 
 
@@ -146,10 +153,10 @@ class TestBlasOfTheRun:
         class Seen(Exception):
             pass
 
-        def run_all(trees: Any, *_: Any, **__: Any) -> None:
-            raise Seen(*(dict(tree.environment) for tree, _ in trees.values()))
+        def process(tree: Any, *_: Any) -> None:
+            raise Seen(dict(tree.environment))
 
-        monkeypatch.setattr(session, "run_all", run_all)
+        monkeypatch.setattr(session, "Process", process)
         monkeypatch.setattr(
             session, "openblas_environment", lambda: ({"LD_PRELOAD": "libopenblas.so.0"}, "slow")
         )

@@ -32,14 +32,16 @@ def a_request(**changes) -> Request:
     return Request(**{**values, **changes})
 
 
-def run_tree(tree: Tree, requests: list[Request], folder: Path, said: io.StringIO | None = None) -> list[Run]:
-    """The runs of a tree; `said` receives what the terminal shows."""
+def run_tree(
+    tree: Tree, requests: list[Request], folder: Path, said: io.StringIO | None = None, record: bool = False
+) -> list[tuple[Run, np.ndarray]]:
+    """The runs of a tree with their stems; `said` receives what the terminal shows."""
     parts = Parts(said or io.StringIO())
-    with Process(tree, requests, folder) as process:
+    with Process(tree, requests[0], folder, record) as process:
         process.load()
-        runs = process.finish(parts)
+        ran = [process.run(request, parts, f"{request.track}: ") for request in requests]
     parts.end()
-    return runs
+    return ran
 
 
 @pytest.fixture
@@ -47,13 +49,15 @@ def drive(tmp_path, monkeypatch):
     """drive(request, worker_thread, **habits): one run of a stand-in checkout with these habits."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
 
-    def run(request: Request | None = None, worker_thread: bool = False, **habits) -> Run:
+    def run(
+        request: Request | None = None, worker_thread: bool = False, record: bool = False, **habits
+    ) -> Run:
         request = request or a_request()
         root = write_checkout(tmp_path / "tree", **habits)
         folder = tmp_path / "run"
-        folder.mkdir()
         tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root, worker_thread=worker_thread)
-        (ran,) = run_tree(tree, [request], folder)
+        ((ran, stem),) = run_tree(tree, [request], folder, record=record)
+        run.stem = stem
         return ran
 
     return run
@@ -79,7 +83,7 @@ def failing(run: Run) -> dict[str, str]:
 class TestCounted:
     def test_a_checkout_that_runs_eight_is_told_by_its_count(self, drive):
         run = drive(always=8)
-        assert failing(run) == {"steps": "7 steps were asked for, the decoder was evaluated 8 times"}
+        assert failing(run) == {"steps": "7 steps were requested, the decoder was evaluated 8 times"}
 
     def test_pytorch_is_counted_where_it_was_asked_for(self, drive):
         run = drive(a_request(backend="torch"))
@@ -105,34 +109,27 @@ class TestCounted:
         )  # not upstream's target_latents
 
     def test_levels_are_those_before_any_gain(self, drive):
-        import soundfile
-
-        stem = drive().stem
+        run = drive()
+        stem = run.stem
         assert (stem["peak"], stem["clipped"], stem["gain"]) == (2.0, 1 / 8, 0.5)
         assert stem["rms"] == pytest.approx((6.25 / 8) ** 0.5)
-        samples, rate = soundfile.read(stem["path"])
-        assert rate == 48000
-        assert samples.tolist() == [[0.25, 0.25], [-1.0, 0.25], [0.25, -0.25], [0.5, 0.0]]
+        assert (stem["sample_rate"], stem["samples"]) == (48000, 4)
+        assert drive.stem.tolist() == [[0.25, 0.25], [-1.0, 0.25], [0.25, -0.25], [0.5, 0.0]]
 
 
 def test_several_runs_of_one_process_are_each_counted_for_themselves(tmp_path):
     requests = spread(a_request(), ["drums", "bass"], [1, 2])
     root = write_checkout(tmp_path / "tree", short_for="bass", compiles=True)
-    (tmp_path / "run").mkdir()
     tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root)
     said = io.StringIO()
-    runs = run_tree(tree, requests, tmp_path / "run", said)
+    runs = [run for run, _ in run_tree(tree, requests, tmp_path / "run", said)]
     assert [run.evaluated for run in runs] == [7, 7, 6, 6]
     noises = [run.tensors["noise"] for run in runs]
     assert np.array_equal(noises[0], noises[2])
     assert not np.array_equal(noises[0], noises[1])
-    assert len({run.stem["path"] for run in runs}) == 4
     lines = [line.rpartition(": ")[0] for line in said.getvalue().splitlines()]
-    of_each = [
-        f"{label} ({number} of 4)"
-        for number, label in enumerate(["drums 1", "drums 2", "bass 1", "bass 2"], start=1)
-    ]
-    assert lines == [f"{of}: {part}" for of in of_each for part in ("encoding the context", "7 steps")]
+    parts = ("encoding the context", "7 steps")
+    assert lines == [f"{track}: {part}" for track in ("drums", "drums", "bass", "bass") for part in parts]
 
 
 class TestAsked:
@@ -155,7 +152,7 @@ class TestAsked:
 
     def test_what_this_version_does_not_know_is_left_out_and_said(self, drive):
         run = drive(a_request(bpm=90, caption=""))
-        assert run.notes[-1] == "the checkout's GenerationParams has no bpm, which was asked for and left out"
+        assert run.notes[-1] == "the checkout's GenerationParams has no bpm, which was requested and left out"
         assert len([note for note in run.notes if "left out" in note]) == 1
 
 
@@ -167,12 +164,12 @@ class TestUnmasked:
     def test_an_mlx_failure(self, drive):
         run = drive(mlx_fails=True)
         expected = (
-            "MLX was asked for, but PyTorch's decoder was evaluated 7 times and MLX's 0: "
+            "MLX was requested, but PyTorch's decoder was evaluated 7 times and MLX's 0: "
             f"MLX failed ({REASON}), {WENT_ON}"
         )
         assert failing(run) == {
             "backend": expected,
-            "steps": "7 steps were asked for, the decoder was evaluated 0 times",
+            "steps": "7 steps were requested, the decoder was evaluated 0 times",
         }
 
     def test_a_failure_in_a_worker_thread(self, drive):
@@ -184,14 +181,14 @@ class TestUnmasked:
     def test_mlx_that_never_was_active(self, drive):
         run = drive(inactive="[MLX-DiT] no decoder: out of memory")
         assert run.fallback == (
-            "MLX was asked for, but PyTorch's decoder was evaluated 7 times and MLX's 0: MLX was not active after "
+            "MLX was requested, but PyTorch's decoder was evaluated 7 times and MLX's 0: MLX was not active after "
             f"loading ([MLX-DiT] no decoder: out of memory), {WENT_ON}"
         )
 
     def test_a_pytorch_decoder_that_is_out_of_sight(self, drive):
         run = drive(hides_torch=True)
         assert run.fallback == (
-            "MLX was asked for, but PyTorch's decoder left its time key and MLX's 7: nothing was said of why, "
+            "MLX was requested, but PyTorch's decoder left its time key and MLX's 7: nothing was said of why, "
             f"{WENT_ON}"
         )
 
@@ -294,9 +291,8 @@ class TestLeftAlone:
             tmp_path / "scratch",
         )
         before = contents(root), contents(tmp_path / "weights")
-        (tmp_path / "run").mkdir()
         tree = prepare(Checkout(root), checkpoint, scratch)
-        (run,) = run_tree(tree, [a_request()], tmp_path / "run")
+        ((run, _),) = run_tree(tree, [a_request()], tmp_path / "run")
         assert run.evaluated == 7
         assert (contents(root), contents(tmp_path / "weights")) == before
         assert (scratch / "acestep" / "handler.py").read_text() == "overwritten"
@@ -447,6 +443,6 @@ def test_a_checkout_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert f"the checkout copy, copied to be run, under {sys.executable} (this one: " in said
     assert ["checkout:", "copy", "5", "5"] in [line.split()[:4] for line in said.splitlines()]
     assert contents(tmp_path / "copy") == before
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["evaluated_by_tree"] == {
+    assert json.loads((tmp_path / "out" / "latest" / "report.json").read_text())["evaluated_by_checkout"] == {
         "checkout: copy": 5
     }

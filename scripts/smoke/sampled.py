@@ -1,0 +1,135 @@
+"""A comparison that costs a few evaluations of PyTorch's decoder, whatever the number of steps.
+
+At a few steps of the run PyTorch's decoder is given the very latents, timestep and conditions of that step, and its
+velocity is compared with the run's. On every step the latents that follow are computed with PyTorch's guidance from
+the recorded latents and velocities and compared with those recorded next. Schedule and count cover the rest.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from smoke.compare import Distances, Reference, relative_l2, sampled_steps, schedule_distance
+from smoke.request import Request
+from smoke.run import Run
+
+if TYPE_CHECKING:
+    import torch
+
+
+def sampled_distances(reference: Reference, request: Request, run: Run, count: int) -> Distances:
+    """`count` evaluations of the reference decoder; the run's steps are recorded."""
+    import torch
+
+    chosen = sampled_steps(run.evaluated, count)
+    guidance = Guidance(request.guidance_scale)
+    velocity_distances: list[float] = []
+    update_distances: list[float] = []
+    latents, *branches = recorded(run, 0)
+    with torch.inference_mode():
+        for step, t in enumerate(run.timesteps):
+            if step in chosen:
+                references = velocities(reference, run, latents, t, len(branches))
+                velocity_distances += map(relative_l2, branches, references)
+            last = step + 1 == run.evaluated
+            t_next = 0.0 if last else run.timesteps[step + 1]
+            following = latents - guidance(branches) * (t - t_next)
+            latents, *branches = (run.tensors["target_latents"],) if last else recorded(run, step + 1)
+            update_distances.append(relative_l2(latents, following))
+    pytorch_timesteps = timesteps_of_pytorch(reference.decoder, request, run)
+    return Distances(
+        schedule=schedule_distance(run.timesteps, pytorch_timesteps),
+        velocity=largest(velocity_distances),
+        update=largest(update_distances),
+        sampled=chosen,
+        pytorch_timesteps=pytorch_timesteps,
+    )
+
+
+def largest(values: list[float]) -> float:
+    """NaN where one of them is."""
+    return next((value for value in values if value != value), max(values))
+
+
+def recorded(run: Run, step: int) -> "tuple[torch.Tensor, ...]":
+    """Latents, conditional velocity and, where there is one, the unconditional, [batch, frames, channels] each."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.load(f"{run.steps}/{step}.npy")).unbind()
+
+
+def velocities(
+    reference: Reference, run: Run, latents: "torch.Tensor", t: float, branches: int
+) -> "list[torch.Tensor]":
+    """PyTorch's velocity for the encoder states and, of two branches, for the null condition."""
+    import torch
+
+    states = run.tensors["encoder_hidden_states"]
+    conditions = [states, run.tensors["null_condition_emb"].expand_as(states)][:branches]
+    given = {"hidden_states": latents, "context_latents": run.tensors["context_latents"]}
+    inputs = {name: torch.cat([value] * branches).to(reference.device) for name, value in given.items()}
+    timestep = torch.full((len(inputs["hidden_states"]),), t, device=reference.device)
+    (velocity,) = reference.decoder(
+        **inputs,
+        encoder_hidden_states=torch.cat(conditions).to(reference.device),
+        timestep=timestep,
+        timestep_r=timestep,
+        return_dict=False,
+    )
+    return list(velocity.cpu().chunk(branches))
+
+
+class Guidance:
+    """diffusers' guidance over the recorded velocities of a run, with its momentum from step to step."""
+
+    def __init__(self, guidance_scale: float) -> None:
+        from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer
+
+        self._scale = guidance_scale
+        self._momentum: Any = MomentumBuffer(momentum=-0.75)
+
+    def __call__(self, branches: "list[torch.Tensor]") -> "torch.Tensor":
+        """The velocity that a step is to follow; NaN where guidance was requested and its second branch is missing."""
+        from diffusers.guiders.adaptive_projected_guidance import normalized_guidance
+
+        if self._scale <= 1:
+            return branches[0]
+        if len(branches) < 2:
+            return branches[0] * float("nan")
+        return normalized_guidance(
+            branches[0],
+            branches[1],
+            guidance_scale=self._scale - 1,
+            momentum_buffer=self._momentum,
+            eta=0.0,
+            norm_threshold=2.5,
+            use_original_formulation=True,
+            norm_dim=(1,),
+        )
+
+
+def timesteps_of_pytorch(decoder: Any, request: Request, run: Run) -> list[float]:
+    """Those that diffusers' pipeline runs, found by running it on one frame with a decoder that computes nothing."""
+    import torch
+
+    from acestep.models.torch_loop import torch_generate_diffusion
+
+    class ZeroVelocity(torch.nn.Module):
+        """A fake decoder with the config of the real one."""
+
+        config, device, dtype = decoder.config, torch.device("cpu"), torch.float32
+
+        def forward(self, hidden_states: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+            return (0 * hidden_states,)
+
+    fake: Any = ZeroVelocity()
+    result = torch_generate_diffusion(
+        fake,
+        infer_steps=request.steps,
+        shift=request.shift,
+        noise=run.tensors["noise"][:, :1],
+        context_latents=run.tensors["context_latents"][:, :1],
+        encoder_hidden_states=run.tensors["encoder_hidden_states"][:, :1],
+        null_condition_emb=run.tensors["null_condition_emb"],
+        disable_tqdm=True,
+    )
+    return list(result.timesteps)

@@ -1,0 +1,79 @@
+"""The sentences of a run on the screen. What they quote is never taken for markup."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from smoke import words
+from smoke.compare import FULL, Comparison
+from smoke.folder import RunFolder
+from smoke.request import Request
+from smoke.run import Run
+from smoke.stem import Stem
+
+
+def line(console: Console, *parts: str | tuple[str, str]) -> None:
+    """One line, however narrow the terminal is; a part with a style is (text, style)."""
+    console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def introduction(requests: Sequence[Request]) -> str:
+    """What is about to be run."""
+    first = requests[0]
+    tracks = list(dict.fromkeys(request.track for request in requests))
+    seeds = len(requests) // len(tracks)
+    weights = first.checkpoint.name if first.checkpoint else "tiny random weights (noise, not music)"
+    return (
+        f"{', '.join(tracks)} for {first.context.name}, {f'{seeds} seeds, ' if seeds > 1 else ''}{first.steps} steps, "
+        f"guidance {first.guidance_scale:g}, shift {first.shift:g}, {first.backend}, {weights}"
+    )
+
+
+def comparing(comparison: Comparison, runs: Sequence[Run]) -> str:
+    """What is compared, where, and how long it is expected to take."""
+    counts = [comparison.evaluations(run) for run in runs]
+    how = (
+        "all steps"
+        if comparison.mode == FULL
+        else f"{max(counts)} of {max(run.requested for run in runs)} steps"
+    )
+    expected = words.seconds(comparison.expected_seconds(runs))
+    return f"comparing with PyTorch at {how} on {comparison.device}, expected {expected} and loading"
+
+
+def findings(console: Console, stems: Sequence[Stem]) -> None:
+    """The checks that fail, of each stem, and the notes."""
+    for stem in stems:
+        of = f"{stem.label}: " if len(stems) > 1 else ""
+        for check in stem.checks:
+            if not check.holds:
+                line(console, (f"{of}{check.name}", "bold red"), f": {check.sentence}")
+    for note in dict.fromkeys(note for stem in stems for note in stem.run.notes):
+        line(console, f"note: {note}")
+
+
+VERDICTS = {0: ("PASS", "green"), 1: ("FAIL", "red"), 3: ("INCOMPLETE", "yellow")}
+
+
+def verdict(
+    console: Console,
+    status: int,
+    stems: Sequence[Stem],
+    not_compared: str,
+    folder: RunFolder,
+    gains: Mapping[str, float],
+) -> None:
+    """The meaning of the exit status, of several stems how many fail, what was not compared, and the files."""
+    bad = sum(not stem.good for stem in stems)
+    of = f" for {bad} of {len(stems)} stems" if bad and len(stems) > 1 else ""
+    without = f", not compared with PyTorch ({not_compared})" if not_compared else ""
+    line(console, VERDICTS[status], f"{of}{without}; in {folder.path}: {files(stems, gains)}")
+
+
+def files(stems: Sequence[Stem], gains: Mapping[str, float]) -> str:
+    """The files of a run."""
+    over = "stem over context" if len(stems) == len(gains) else "stems over context"
+    named = [stems[0].file] if len(stems) == 1 else [f"{len(stems)} stems (stem-*.wav)"]
+    named += [f"{file} ({over}, gain {gain:.2f})" for file, gain in gains.items()]
+    return ", ".join([*named, "report.json", "report.html"])

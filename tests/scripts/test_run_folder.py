@@ -1,0 +1,217 @@
+"""Results are kept: whatever stops a run, finished stems are whole, nothing is overwritten, nothing runs on."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from stand_in_checkout import write_checkout
+
+from acestep.errors import OutputError, RequestError
+from smoke.folder import SCRATCH_PREFIX, RunFolder, scratch_folder
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "lego_smoke.py"
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+def put(folder: RunFolder, name: str, text: str) -> Path:
+    return folder.publish(name, lambda path: path.write_text(text) and None)
+
+
+class TestFolder:
+    def test_each_run_has_its_own_and_latest_leads_to_the_last(self, tmp_path, scratch):
+        folders = [RunFolder(tmp_path, ["drums", "bass"], scratch) for _ in range(3)]
+        for number, folder in enumerate(folders):
+            put(folder, "stem.wav", str(number))
+        paths = [folder.path for folder in folders]
+        assert len(set(paths)) == 3
+        assert [path.joinpath("stem.wav").read_text() for path in paths] == ["0", "1", "2"]
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\d_\d{6}-drums-bass(-\d)?", path.name) for path in paths)
+        assert (tmp_path / "latest").resolve() == paths[2]
+
+    def test_many_tracks_have_a_short_name(self, tmp_path, scratch):
+        assert RunFolder(tmp_path, list("abcd"), scratch).path.name.endswith("-4-tracks")
+
+    def test_a_latest_that_is_no_link_is_left_alone(self, tmp_path, scratch):
+        (tmp_path / "latest").mkdir()
+        put(RunFolder(tmp_path, ["drums"], scratch), "stem.wav", "x")
+        assert not (tmp_path / "latest").is_symlink()
+
+    def test_a_full_disk_costs_nothing_that_was_there(self, tmp_path, scratch):
+        folder = RunFolder(tmp_path, ["drums"], scratch)
+        put(folder, "mix.wav", "before")
+
+        def fills_the_disk(path: Path) -> None:
+            path.write_text("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with pytest.raises(OutputError) as caught:
+            folder.publish("mix.wav", fills_the_disk)
+        assert str(caught.value) == (
+            f"mix.wav cannot be written to {folder.path} (No space left on device); {folder.path} has mix.wav"
+        )
+        assert (folder.path / "mix.wav").read_text() == "before"
+        assert list(scratch.iterdir()) == []
+
+
+class TestScratch:
+    def test_it_is_gone_afterwards_with_the_folders_made_for_it(self, tmp_path):
+        with scratch_folder(tmp_path / "new" / "out") as scratch:
+            assert scratch.parent == tmp_path / "new" / "out"
+        assert list(tmp_path.iterdir()) == []
+
+    def test_that_of_a_killed_run_is_removed_and_that_of_a_living_one_is_not(self, tmp_path):
+        killed = tmp_path / f"{SCRATCH_PREFIX}killed"
+        killed.mkdir()
+        (killed / "lock").touch()
+        with scratch_folder(tmp_path) as living, scratch_folder(tmp_path) as other:
+            assert not killed.exists()
+            assert living.exists()
+            assert other.exists()
+
+    @pytest.mark.parametrize("kind", ["file", "dangling link"])
+    def test_an_out_that_cannot_be_made_is_refused(self, tmp_path, kind):
+        out = tmp_path / "out"
+        if kind == "file":
+            out.write_text("kept")
+        else:
+            out.symlink_to(tmp_path / "nowhere")
+        with pytest.raises(RequestError, match=f"^--out {out} cannot be written to"), scratch_folder(out):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.fixture
+def command(tmp_path: Path, tiny_root: Callable[..., Path]) -> Callable[..., list[str]]:
+    """command(habits, *arguments): a run of a fake checkout, not compared, its results below `out`."""
+
+    def made(habits: dict[str, object], *arguments: str) -> list[str]:
+        checkpoint = tiny_root() / "checkpoints" / "acestep-v15-base"
+        given = [
+            "--checkpoint",
+            str(checkpoint),
+            "--acestep-root",
+            str(write_checkout(tmp_path / "checkout", **habits)),
+        ]
+        quick = ["--compare", "none", "--steps", "5"]
+        return [sys.executable, str(SCRIPT), *given, *quick, *arguments]
+
+    return made
+
+
+TRACKS = ("drums", "bass", "vocals")
+OF_ALL = [argument for track in TRACKS for argument in ("--track", track)]
+# the last stem takes long enough to be stopped in
+SLOW = {"seconds_a_step": 0.05, "slow_for": "vocals"}
+
+
+@contextmanager
+def stopped_in_the_third_stem(
+    command: list[str], out: Path, number: int
+) -> Iterator["subprocess.Popen[str]"]:
+    """A run of three tracks that got a signal when two stems were there."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not list(out.glob("2*/stem-bass.wav")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)  # the mix follows
+        process.send_signal(number)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_gone(text: str, seconds: float) -> bool:
+    """Whether no process names `text` in its command within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        if text not in listed:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def check_two_stems(out: Path) -> None:
+    """The two finished stems and their mix are there and whole."""
+    (run,) = out.glob("2*")
+    assert sorted(path.name for path in run.iterdir()) == ["mix.wav", "stem-bass.wav", "stem-drums.wav"]
+    context, _ = soundfile.read(SCRIPT.parent / "smoke.wav")
+    drums, bass, mix = (soundfile.read(run / f"{name}.wav")[0] for name in ("stem-drums", "stem-bass", "mix"))
+    together = context.copy()
+    together[: len(drums)] += drums + bass
+    assert np.abs(mix / np.abs(mix).max() - together / np.abs(together).max()).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
+)
+def test_a_stopped_run_keeps_its_finished_stems_and_says_so(tmp_path, command, number):
+    out = tmp_path / "out"
+    with stopped_in_the_third_stem(command(SLOW, *OF_ALL, "--out", str(out)), out, number) as process:
+        start = time.monotonic()
+        _, errors = process.communicate()
+        assert time.monotonic() - start < 1
+    assert process.returncode == 128 + number
+    (run,) = out.glob("2*")
+    assert errors.splitlines()[-1] == (
+        f"lego_smoke: stopped; {run} has mix.wav, stem-bass.wav, stem-drums.wav; not compared with PyTorch: drums, bass"
+    )
+    check_two_stems(out)
+    assert list(out.glob(".*")) == []
+    assert is_gone(str(out), 1)
+
+
+def test_a_killed_run_keeps_its_finished_stems_and_its_processes_end(tmp_path, command):
+    out = tmp_path / "out"
+    with stopped_in_the_third_stem(command(SLOW, *OF_ALL, "--out", str(out)), out, signal.SIGKILL):
+        assert is_gone(str(out), 1)
+    check_two_stems(out)
+    assert len(list(out.glob(f"{SCRATCH_PREFIX}*"))) == 1
+    with scratch_folder(out) as scratch:
+        assert list(out.glob(f"{SCRATCH_PREFIX}*")) == [scratch]
+
+
+def test_closed_streams_a_name_that_is_no_text_and_a_context_among_the_results(tmp_path, command):
+    out = tmp_path / os.fsdecode(b"out\xff")
+    before = out / "2020-01-01_000000-drums"
+    before.mkdir(parents=True)
+    mix = shutil.copy(SCRIPT.parent / "smoke.wav", before / "mix.wav")
+    (tmp_path / "link").symlink_to(before)
+    arguments = command({}, "--out", str(out), "--context", str(tmp_path / "link" / "mix.wav"))
+    run = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert run.returncode == 1  # the fake's stem is four samples long
+    assert f"in {tmp_path}/out\\udcff/20" in run.stdout
+    assert mix.read_bytes() == (SCRIPT.parent / "smoke.wav").read_bytes()
+    latest = out / "latest"
+    assert latest.resolve() != before
+    names = sorted(path.name for path in latest.iterdir())
+    assert names == ["mix.wav", "report.html", "report.json", "stem.wav"]
+    assert json.loads((latest / "report.json").read_text())["comparison"]["mode"] == "none"
