@@ -4,7 +4,7 @@ ROOT ?= ACE-Step-1.5
 py := .venv/bin/python
 code := ACE-Step-1.5/acestep patches scripts tests
 
-.PHONY: smoke test lint verify bench loop-table coverage setup clean
+.PHONY: smoke test test-fast lint verify bench loop-table coverage setup clean
 .DEFAULT_GOAL := smoke
 
 setup:
@@ -15,6 +15,10 @@ smoke: setup
 
 test: setup
 	@OMP_NUM_THREADS=1 $(py) -m pytest -n 2 --dist worksteal $(ARGS)
+
+# What takes seconds or starts processes is left out.
+test-fast: setup
+	@OMP_NUM_THREADS=1 $(py) -m pytest -n 2 --dist worksteal -m "not slow and not subprocess" $(ARGS)
 
 lint: setup
 	@$(py) -m ruff check $(code)

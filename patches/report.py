@@ -58,7 +58,7 @@ def check_text(checkout: Checkout, series: Series, plan: Plan, notes: Sequence[s
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     table = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
     return "\n".join(
-        [*table, *notes, f"Read only, nothing was run: {plan.word}. {next_step(checkout, series, plan)}"]
+        [*table, *notes, f"Together: {plan.word} (read, not run). {next_step(checkout, series, plan)}"]
     )
 
 
