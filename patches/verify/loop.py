@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..harness.fakes import BATCH, CountingDecoder
+from .trace import StepTrace
 
 
 class RandomVelocityDecoder(CountingDecoder):
@@ -21,8 +22,10 @@ class RandomVelocityDecoder(CountingDecoder):
     Both guidance branches get the same velocity, so that guidance of any kind and size changes nothing.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, trace: StepTrace | None = None) -> None:
+        """trace: is told of each evaluation."""
         super().__init__()
+        self._trace = trace
         self.latents: list[np.ndarray] = []
         self.velocities: list[np.ndarray] = []
         self._random = np.random.default_rng(seed)
@@ -31,6 +34,8 @@ class RandomVelocityDecoder(CountingDecoder):
         self, hidden_states: Any, timestep: Any, *rest: Any, cache: Any = None, **given: Any
     ) -> tuple[Any, Any]:
         super().__call__(hidden_states, timestep, *rest, cache=cache, **given)
+        if self._trace is not None:
+            self._trace.decoder_called()
         self.latents.append(np.array(hidden_states[:BATCH].astype(mx.float32)))
         self.velocities.append(self._random.standard_normal(self.latents[-1].shape, dtype=np.float32))
         velocity = mx.array(self.velocities[-1]).astype(hidden_states.dtype)

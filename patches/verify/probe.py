@@ -20,6 +20,7 @@ from .cases import Case, Observation
 
 if TYPE_CHECKING:
     from .loop import RandomVelocityDecoder
+    from .trace import StepTrace
 
 BUILD = "_build_service_generate_kwargs"
 EXECUTE = "_execute_service_generate_diffusion"
@@ -46,7 +47,11 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     do_not_compile()
     files = import_three(Path(request["root"]), {name: Path(request[name]) for name in FILES})
     observations = observe_all(cases, references, files)
-    return {"versions": found, "observations": [asdict(observation) for observation in observations]}
+    return {
+        "versions": found,
+        "observations": [asdict(observation) for observation in observations],
+        "cut": trace_cut(Path(request["root"]), cases, observations, files),
+    }
 
 
 FILES = ("generate", "diffusion", "execute")  # in this order: packages that D imports from are bare by then
@@ -136,14 +141,15 @@ def observe(
 class Run:
     """One case, run through the three files once; again where a module turns out to be missing on the way."""
 
-    def __init__(self, case: Case, files: dict[str, ModuleType]) -> None:
+    def __init__(self, case: Case, files: dict[str, ModuleType], trace: StepTrace | None = None) -> None:
         from ..harness.fakes import build_host, class_with, raise_if_fake_lacks
         from .loop import RandomVelocityDecoder
 
         self.case = case
+        self.trace = trace
         execute, diffusion = class_with(files["execute"], EXECUTE), class_with(files["diffusion"], RUN)
         while True:
-            self.decoder: RandomVelocityDecoder = RandomVelocityDecoder(case.seed)
+            self.decoder: RandomVelocityDecoder = RandomVelocityDecoder(case.seed, trace)
             host = build_host(execute, diffusion, case.config, self.decoder, case.compiled)
             self.returned: Any = None
             self.error: BaseException | None = None
@@ -181,8 +187,10 @@ class Run:
 
     def _request(self, host: Any) -> None:
         try:
-            outputs = request_generation(host, self.case)
-            self.returned = outputs["target_latents"]
+            if self.trace is None:
+                self.returned = request_generation(host, self.case)["target_latents"]
+            else:
+                self.trace.run(lambda: request_generation(host, self.case))
         except BaseException as raised:  # also SystemExit: the checkout's end is not ours
             self.error = raised
 
@@ -210,6 +218,33 @@ def request_generation(host: Any, case: Case) -> dict[str, Any]:
     }
     known["generate_kwargs"] = call_by_name(getattr(host, BUILD), known)
     return call_by_name(getattr(host, EXECUTE), known)[0]
+
+
+def trace_cut(
+    root: Path, cases: list[Case], observations: list[Observation], files: dict[str, ModuleType]
+) -> list[str]:
+    """Where the steps are cut, in words; empty where no base case ran on MLX with another count than requested."""
+    from .trace import StepTrace
+
+    wrong = [
+        (case, seen)
+        for case, seen in zip(cases, observations, strict=True)
+        if case.is_base and not (seen.error or seen.fallback) and len(seen.evaluated) != len(seen.reference)
+    ]
+    if not wrong:
+        return []
+    # few steps are traced quickly; a single one could be any number 1
+    case, seen = min(wrong, key=lambda one: (len(one[1].reference) == 1, len(one[1].reference)))
+    name = "infer_steps" if case.timesteps is None else "timesteps"
+    trace = StepTrace(root, name, len(seen.reference), len(seen.evaluated))
+    run = Run(case, files, trace)
+    lines = [f"cut: {trace.cut}"] if trace.cut else []
+    if len(run.decoder.timesteps) == len(seen.reference):
+        lines.append(
+            f"Run once more, {case.requested} were evaluated as requested: it depends on what ran before."
+        )
+    kind = f"{case.requested} ({case.run})" if case.run else case.requested
+    return [*lines, f"on the way, {kind}: {trace.seen}"]
 
 
 def _reason(swallowed: BaseException | None) -> str:
