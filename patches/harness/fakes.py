@@ -102,6 +102,7 @@ def build_host(
     config: attributes of `host.config`; None means a host without that attribute.
     compiled: what the application sets when a compiled decoder step is requested.
     """
+    # Under the names of the application's classes: a checkout must not tell this run from a real one by them.
     attributes = {"_load_model_context": _load_model_context, "__module__": "acestep.handler"}
     host: Any = object.__new__(type("AceStepHandler", (execute, diffusion), attributes))
     settings = None if config is None else SimpleNamespace(**config)
@@ -110,6 +111,8 @@ def build_host(
     host.model = FakeModel(settings)
     host.is_turbo_model = lambda: bool(getattr(settings, "is_turbo", False))
     host.mlx_decoder = decoder or CountingDecoder()
+    _rename(type(host.model), "AceStepConditionGenerationModel", "acestep_v15_base.modeling_acestep_v15_base")
+    _rename(type(host.mlx_decoder), "MLXDiTDecoder", "acestep.models.mlx.dit_model")
     host.use_mlx_dit = True
     host.mlx_dit_compiled = compiled
     host.device = "cpu"
@@ -117,6 +120,11 @@ def build_host(
     host.silence_latent = torch.zeros(1, FRAMES, CHANNELS)
     _record_exceptions(host)
     return host
+
+
+def _rename(fake: type, name: str, module: str) -> None:
+    fake.__name__ = fake.__qualname__ = name
+    fake.__module__ = module
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 NEVER_STUBBED = {"acestep", "torch", "mlx", "numpy"}
 
 
@@ -123,8 +124,9 @@ def stub_missing(error: BaseException | None) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """`Type: message (file:line)`, on one line."""
+    """`Type: message (file:line)`, on one line; the place is the last one that is not in this package."""
     frames = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in frames if not Path(frame.filename).is_relative_to(PACKAGE_FOLDER)] or frames
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     try:
         text = str(error)

@@ -233,8 +233,7 @@ def trace_cut(
     ]
     if not wrong:
         return []
-    # few steps are traced quickly; a single one could be any number 1
-    case, seen = min(wrong, key=lambda one: (len(one[1].reference) == 1, len(one[1].reference)))
+    case, seen = min(wrong, key=_trace_order)
     name = "infer_steps" if case.timesteps is None else "timesteps"
     trace = StepTrace(root, name, len(seen.reference), len(seen.evaluated))
     run = Run(case, files, trace)
@@ -245,6 +244,12 @@ def trace_cut(
         )
     kind = f"{case.requested} ({case.run})" if case.run else case.requested
     return [*lines, f"on the way, {kind}: {trace.seen}"]
+
+
+def _trace_order(failing: tuple[Case, Observation]) -> tuple[Any, ...]:
+    """Steps first; small counts could be mistaken for any other small number, large ones take long."""
+    case, count = failing[0], len(failing[1].reference)
+    return case.timesteps is not None, not 20 <= count <= 200, count
 
 
 def _reason(swallowed: BaseException | None) -> str:

@@ -177,16 +177,17 @@ class _Loop:
     def describe(self, calls: int, root: str) -> str:
         place = _place(self.code, self.node.lineno, root)
         inside = [line for line in self.lines if self.node.lineno <= line <= (self.node.end_lineno or 0)]
-        turns = Counter(inside)[self.node.body[0].lineno]
-        if turns > calls:
-            through = f"{self.caller.f_code.co_name} ({_place(self.caller.f_code, self.caller.f_code.co_firstlineno, root)})"
-            return (
-                f"the loop at {place} runs {turns} times, the decoder is called {calls} times, by {through}"
-            )
-        leaving = [node for node in ast.walk(self.node) if isinstance(node, ast.Break | ast.Return)]
-        if inside and inside[-1] in {node.lineno for node in leaving}:
+        leaving = {node.lineno for node in ast.walk(self.node) if isinstance(node, ast.Break | ast.Return)}
+        if inside and inside[-1] in leaving:
             return f"the loop is left after {calls} evaluations at {_place(self.code, inside[-1], root)}"
-        return f"the loop at {place} runs {turns} times"
+        turns = Counter(inside)[self.node.body[0].lineno]
+        if turns <= calls:
+            return f"the decoder is called {calls} times by the loop at {place}"
+        through = _place(self.caller.f_code, self.caller.f_code.co_firstlineno, root)
+        return (
+            f"the loop at {place} runs {turns} times, the decoder is called {calls} times, "
+            f"by {self.caller.f_code.co_name} at {through}"
+        )
 
 
 def _enclosing_loop(code: CodeType, line: int) -> ast.For | ast.While | None:

@@ -1,0 +1,287 @@
+"""Small patched checkouts of our own writing, one for each era of upstream, to be edited by the tests.
+
+88c9f20: neither guidance nor sampler parameters. 82a5d84: guidance in the loop. 8567e33: sampler parameters, the model
+evaluated by a helper function. All have the names and signatures of that era, and the three patches in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+ERAS = ("88c9f20", "82a5d84", "8567e33")
+
+EXECUTE = """\
+import torch
+from loguru import logger
+
+
+class ServiceGenerateExecuteMixin:
+    def _build_service_generate_kwargs(
+        self, payload, seed_param, infer_steps, guidance_scale, infer_method, shift, timesteps
+    ):
+        kwargs = {"src_latents": payload["src_latents"], "seed": seed_param, "infer_method": infer_method}
+        kwargs["infer_steps"] = infer_steps
+        kwargs.update(diffusion_guidance_scale=guidance_scale, shift=shift)
+        if timesteps is not None:
+            kwargs["timesteps"] = torch.tensor(timesteps, dtype=torch.float32)
+        return kwargs
+
+    def _execute_service_generate_diffusion(
+        self, payload, generate_kwargs, seed_param, infer_method, shift, audio_cover_strength
+    ):
+        with torch.inference_mode(), self._load_model_context("model"):
+            states, mask, context = self.model.prepare_condition(src_latents=payload["src_latents"])
+            if self.use_mlx_dit and self.mlx_decoder is not None:
+                try:
+                    outputs = self._mlx_run_diffusion(
+                        encoder_hidden_states=states,
+                        encoder_attention_mask=mask,
+                        context_latents=context,
+                        src_latents=payload["src_latents"],
+                        seed=seed_param,
+                        infer_method=infer_method,
+                        shift=shift,
+                        timesteps=generate_kwargs.get("timesteps"),
+                        infer_steps=generate_kwargs.get("infer_steps", 8),
+                        # further arguments
+                    )
+                except Exception as error:
+                    logger.warning("MLX failed: %s", error)
+                    outputs = self.model.generate_audio(**generate_kwargs)
+            else:
+                outputs = self.model.generate_audio(**generate_kwargs)
+        return outputs, states, mask, context
+"""
+
+DIFFUSION = """\
+import torch
+
+from acestep.models.mlx.dit_generate import mlx_generate_diffusion
+
+
+class DiffusionMixin:
+    def _mlx_run_diffusion(
+        self,
+        encoder_hidden_states,
+        encoder_attention_mask,
+        context_latents,
+        src_latents,
+        seed,
+        infer_method="ode",
+        shift=3.0,
+        timesteps=None,
+        infer_steps=8,
+        # further parameters
+    ):
+        result = mlx_generate_diffusion(
+            mlx_decoder=self.mlx_decoder,
+            encoder_hidden_states_np=encoder_hidden_states.numpy(),
+            context_latents_np=context_latents.numpy(),
+            src_latents_shape=tuple(src_latents.shape),
+            seed=seed,
+            infer_method=infer_method,
+            shift=shift,
+            timesteps=None if timesteps is None else timesteps.tolist(),
+            infer_steps=infer_steps,
+            is_turbo=not hasattr(self, "config") or getattr(self.config, "is_turbo", False),
+            compile_model=getattr(self, "mlx_dit_compiled", False),
+            # further arguments
+        )
+        latents = torch.from_numpy(result["target_latents"]).to(self.device, self.dtype)
+        return {"target_latents": latents, "time_costs": result["time_costs"]}
+"""
+
+SCHEDULE = """\
+import numpy as np
+
+TABLES = {s: [s * t / 8 / (1 + (s - 1) * t / 8) for t in range(8, 0, -1)] for s in (1.0, 2.0, 3.0)}
+GRID = sorted({value for table in TABLES.values() for value in table})
+
+
+def get_timestep_schedule(shift=3.0, timesteps=None, infer_steps=8, is_turbo=True):
+    if not is_turbo and timesteps is not None:
+        values = list(timesteps)
+        while values and values[-1] == 0:
+            values.pop()
+        return values
+    if not is_turbo:
+        linear = [(infer_steps - i) / infer_steps for i in range(infer_steps)]
+        return [shift * t / (1.0 + (shift - 1.0) * t) for t in linear]
+    if timesteps is not None:
+        kept = [t for t in timesteps if t > 0][:20]
+        return [min(GRID, key=lambda g, t=t: abs(g - t)) for t in kept]
+    return TABLES[min(TABLES, key=lambda s: abs(s - shift))]
+
+
+def mlx_generate_diffusion(
+    mlx_decoder,
+    encoder_hidden_states_np,
+    context_latents_np,
+    src_latents_shape,
+    seed=None,
+    infer_method="ode",
+    shift=3.0,
+    timesteps=None,
+    infer_steps=8,
+    is_turbo=True,
+    compile_model=False,
+    # further parameters
+):
+    import mlx.core as mx
+
+    from .dit_model import MLXCrossAttentionCache
+
+    states, context = mx.array(encoder_hidden_states_np), mx.array(context_latents_np)
+    t_schedule_list = get_timestep_schedule(shift, timesteps, infer_steps=infer_steps, is_turbo=is_turbo)
+    num_steps = len(t_schedule_list)
+    xt = mx.random.normal(src_latents_shape, key=mx.random.key(seed[0]))
+    cache = MLXCrossAttentionCache()
+"""
+
+PLAIN_LOOP = """\
+
+    def decode(xt, t):
+        return mlx_decoder(
+            hidden_states=xt,
+            timestep=t,
+            timestep_r=t,
+            encoder_hidden_states=states,
+            context_latents=context,
+            cache=cache,
+            use_cache=True,
+        )[0]
+
+    if compile_model:
+        decode = mx.compile(decode)
+    for step_idx in range(num_steps):
+        current_t = t_schedule_list[step_idx]
+        vt = decode(xt, mx.full((xt.shape[0],), current_t))
+        if step_idx == num_steps - 1:
+            xt = xt - vt * current_t
+        else:
+            xt = xt - vt * (current_t - t_schedule_list[step_idx + 1])
+        mx.eval(xt)
+    return {"target_latents": np.array(xt), "time_costs": {}}
+"""
+
+GUIDED_LOOP = """\
+    batch = src_latents_shape[0]
+    do_cfg = guidance_scale > 1.0 and null_condition_emb_np is not None
+    if do_cfg:
+        unconditional = mx.broadcast_to(mx.array(null_condition_emb_np), states.shape)
+        states = mx.concatenate([states, unconditional], axis=0)
+        context = mx.concatenate([context, context], axis=0)
+
+    def decode(xt, t):
+        return mlx_decoder(
+            hidden_states=xt,
+            timestep=t,
+            timestep_r=t,
+            encoder_hidden_states=states,
+            context_latents=context,
+            cache=cache,
+            use_cache=not do_cfg,
+        )[0]
+
+    if compile_model:
+        decode = mx.compile(decode)
+    for step_idx in range(num_steps):
+        current_t = t_schedule_list[step_idx]
+        x_in = mx.concatenate([xt, xt], axis=0) if do_cfg else xt
+        vt = decode(x_in, mx.full((x_in.shape[0],), current_t))
+        if do_cfg:
+            vt = vt[:batch] + (guidance_scale - 1) * (vt[:batch] - vt[batch:])
+        if step_idx == num_steps - 1:
+            xt = xt - vt * current_t
+        else:
+            xt = xt - vt * (current_t - t_schedule_list[step_idx + 1])
+        mx.eval(xt)
+    return {"target_latents": np.array(xt), "time_costs": {}}
+"""
+
+GUIDANCE = (
+    (
+        "                        # further arguments\n",
+        '                        guidance_scale=generate_kwargs["diffusion_guidance_scale"],\n'
+        "                        null_condition_emb=self.model.null_condition_emb,\n",
+    ),
+    ("        # further parameters\n", "        guidance_scale=1.0,\n        null_condition_emb=None,\n"),
+    (
+        "            # further arguments\n",
+        "            guidance_scale=guidance_scale,\n"
+        "            null_condition_emb_np=None if null_condition_emb is None else null_condition_emb.numpy(),\n",
+    ),
+    ("    # further parameters\n", "    guidance_scale=1.0,\n    null_condition_emb_np=None,\n"),
+)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The texts of the three files."""
+
+    execute: str
+    diffusion: str
+    generate: str
+
+    def edited(self, site: str, *changes: tuple[str, str]) -> Checkout:
+        """This checkout with each (old, new) replaced in one of its texts; `old` has to be there exactly once."""
+        text = getattr(self, site)
+        for old, new in changes:
+            assert text.count(old) == 1, f"{text.count(old)} times in {site}: {old!r}"
+            text = text.replace(old, new)
+        return replace(self, **{site: text})
+
+    def extended(self, site: str, more: str) -> Checkout:
+        """This checkout with `more` at the end of one of its texts."""
+        return replace(self, **{site: f"{getattr(self, site)}\n\n{more}"})
+
+    def write(self, root: Path) -> Path:
+        """Write the checkout below `root`, in packages that raise when they are imported. Returns `root`."""
+        whole_application = "raise RuntimeError('the whole application was imported')\n"
+        handler, mlx = root / "acestep/core/generation/handler", root / "acestep/models/mlx"
+        for folder in (handler, mlx):
+            folder.mkdir(parents=True)
+            (folder / "__init__.py").write_text(whole_application)
+        (handler / "service_generate_execute.py").write_text(self.execute)
+        (handler / "diffusion.py").write_text(self.diffusion)
+        (mlx / "dit_generate.py").write_text(self.generate)
+        (mlx / "dit_model.py").write_text("class MLXCrossAttentionCache:\n    pass\n")
+        return root
+
+
+def patched(era: str) -> Checkout:
+    """The checkout of an era, with the patches in."""
+    plain = Checkout(EXECUTE, DIFFUSION, SCHEDULE + PLAIN_LOOP)
+    if era == "88c9f20":
+        return plain
+    arguments, parameters, into_generate, of_generate = GUIDANCE
+    guided = Checkout(EXECUTE, DIFFUSION, SCHEDULE + GUIDED_LOOP)
+    guided = guided.edited("execute", arguments).edited("diffusion", parameters, into_generate)
+    guided = guided.edited("generate", of_generate)
+    if era == "82a5d84":
+        return guided
+    guidance = 'guidance_scale=generate_kwargs["diffusion_guidance_scale"],\n'
+    later = guided.edited("execute", (guidance, f'{guidance}                        sampler_mode="euler",\n'))
+    later = later.edited(
+        "diffusion",
+        ("        guidance_scale=1.0,\n", '        guidance_scale=1.0,\n        sampler_mode="euler",\n'),
+        (
+            "            guidance_scale=guidance_scale,\n",
+            "            guidance_scale=guidance_scale,\n            sampler_mode=sampler_mode,\n",
+        ),
+    )
+    return later.edited(
+        "generate",
+        ("    guidance_scale=1.0,\n", '    guidance_scale=1.0,\n    sampler_mode="euler",\n'),
+        (
+            "        vt = decode(x_in, mx.full((x_in.shape[0],), current_t))\n",
+            "        vt, cache = _model_eval(x_in, current_t, cache)\n",
+        ),
+        (
+            "    for step_idx in range(num_steps):\n",
+            "    def _model_eval(x_input, t_val, step_cache):\n"
+            "        return decode(x_input, mx.full((x_input.shape[0],), t_val)), step_cache\n\n"
+            "    for step_idx in range(num_steps):\n",
+        ),
+    )

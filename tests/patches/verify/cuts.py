@@ -1,0 +1,258 @@
+"""Edits that make a patched checkout run other steps than requested, each once taken for a success by reading alone.
+
+Where the trace can name a line, that line ends in MARK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.patches.verify.checkouts import Checkout
+
+MARK = "# the cut"
+Edit = Callable[[Checkout], Checkout]
+
+COUNT = "    num_steps = len(t_schedule_list)\n"
+FETCH = "    t_schedule_list = get_timestep_schedule(shift, timesteps, infer_steps=infer_steps, is_turbo=is_turbo)\n"
+LOOP = "    for step_idx in range(num_steps):\n"
+LINEAR = "        linear = [(infer_steps - i) / infer_steps for i in range(infer_steps)]\n"
+CURRENT = "        current_t = t_schedule_list[step_idx]\n"
+ENTRY = '        kwargs["infer_steps"] = infer_steps\n'
+PASS = '                        infer_steps=generate_kwargs.get("infer_steps", 8),\n'
+FORWARD = "            infer_steps=infer_steps,\n"
+CALL_DIFFUSION = "                    outputs = self._mlx_run_diffusion(\n"
+CALL_GENERATE = "        result = mlx_generate_diffusion(\n"
+STATES = "    states, context = "
+CACHE = "    cache = MLXCrossAttentionCache()\n"
+
+
+def _edit(site: str, *changes: tuple[str, str]) -> Edit:
+    return lambda checkout: checkout.edited(site, *changes)
+
+
+def _extend(site: str, more: str) -> Edit:
+    return lambda checkout: checkout.extended(site, more)
+
+
+def _wrap_decoder(body: str) -> Edit:
+    """A class around the decoder, in generate."""
+    wrapper = f"""\
+class Wrapper:
+    def __init__(self, decoder):
+        self.decoder, self.calls, self.last = decoder, 0, None
+
+    def __call__(self, **given):
+        self.calls += 1
+{body}
+
+
+def mlx_generate_diffusion(
+"""
+    return _edit(
+        "generate",
+        ("def mlx_generate_diffusion(\n", wrapper),
+        (CACHE, f"{CACHE}    mlx_decoder = Wrapper(mlx_decoder)\n"),
+    )
+
+
+# The number of evaluations is wrong, and the trace names the line.
+TRACED: dict[str, Edit] = {
+    "clamped_number_of_steps": _edit(
+        "generate", (COUNT, f"    num_steps = min(len(t_schedule_list), 8)  {MARK}\n")
+    ),
+    "clamped_in_the_request_builder": _edit(
+        "execute", (ENTRY, f'        kwargs["infer_steps"] = min(infer_steps, 8)  {MARK}\n')
+    ),
+    "infer_steps_set_before_the_call": _edit(
+        "execute",
+        (
+            "            if self.use_mlx_dit",
+            f'            generate_kwargs["infer_steps"] = 8  {MARK}\n            if self.use_mlx_dit',
+        ),
+    ),
+    "clamped_argument_of_the_call": _edit(
+        "diffusion",
+        (CALL_GENERATE, f"        result = mlx_generate_diffusion(  {MARK}\n"),
+        (FORWARD, "            infer_steps=min(infer_steps, 8),\n"),
+    ),
+    "not_passed_by_execute": _edit(
+        "execute", (PASS, ""), (CALL_DIFFUSION, CALL_DIFFUSION.replace("\n", f"  {MARK}\n"))
+    ),
+    "method_rebound_at_the_end": _extend(
+        "diffusion",
+        "_run = DiffusionMixin._mlx_run_diffusion\n\n\n"
+        "def _eight(self, **given):\n"
+        f'    given["infer_steps"] = 8  {MARK}\n'
+        "    return _run(self, **given)\n\n\n"
+        "DiffusionMixin._mlx_run_diffusion = _eight\n",
+    ),
+    "decorated_generate": _edit(
+        "generate",
+        (
+            "def mlx_generate_diffusion(\n",
+            "def limited(function):\n"
+            "    def inner(*args, **kwargs):\n"
+            f'        kwargs["infer_steps"] = min(kwargs["infer_steps"], 8)  {MARK}\n'
+            "        return function(*args, **kwargs)\n\n"
+            "    return inner\n\n\n"
+            "@limited\n"
+            "def mlx_generate_diffusion(\n",
+        ),
+    ),
+    "second_definition_of_the_schedule": _extend(
+        "generate",
+        "def get_timestep_schedule(shift=3.0, timesteps=None, infer_steps=8, is_turbo=True):\n"
+        f"    return TABLES[shift]  {MARK}\n",
+    ),
+    "schedule_replaced_by_its_half": _edit(
+        "generate", (COUNT, f"    t_schedule_list = t_schedule_list[::2]  {MARK}\n{COUNT}")
+    ),
+    "half_the_number_of_steps": _edit(
+        "generate", (COUNT, f"    num_steps = len(t_schedule_list) // 2  {MARK}\n")
+    ),
+    "left_by_break": _edit(
+        "generate",
+        (CURRENT, f"        if step_idx == 21:\n            break  {MARK}\n{CURRENT}"),
+    ),
+    "loop_over_half": _edit("generate", (LOOP, f"    for step_idx in range(num_steps // 2):  {MARK}\n")),
+    "loop_with_a_stride": _edit("generate", (LOOP, f"    for step_idx in range(0, num_steps, 2):  {MARK}\n")),
+    "schedule_imported_from_elsewhere": _edit(
+        "generate",
+        (
+            FETCH,
+            "    from .dit_model import MLXCrossAttentionCache as _elsewhere\n\n"
+            f"    t_schedule_list = [1 - i / 8 for i in range(8)]  {MARK}\n",
+        ),
+    ),
+    "wrong_above_100": _edit(
+        "generate",
+        (LINEAR, f"        infer_steps = min(infer_steps, 100)  {MARK}\n{LINEAR}"),
+    ),
+    "only_guided_is_cut": _edit(
+        "execute",
+        (
+            "            if self.use_mlx_dit",
+            '            if generate_kwargs["diffusion_guidance_scale"] > 1:\n'
+            f'                generate_kwargs["infer_steps"] = 8  {MARK}\n'
+            "            if self.use_mlx_dit",
+        ),
+    ),
+    "only_a_worker_thread_is_cut": _edit(
+        "generate",
+        (
+            COUNT,
+            f"{COUNT}    import threading\n\n"
+            "    if threading.current_thread() is not threading.main_thread():\n"
+            f"        num_steps = min(num_steps, 8)  {MARK}\n",
+        ),
+    ),
+    "only_a_compiled_step_is_cut": _edit(
+        "generate", (COUNT, f"{COUNT}    if compile_model:\n        num_steps = min(num_steps, 8)  {MARK}\n")
+    ),
+}
+
+# The number of evaluations is wrong; no single line of the checkout's data flow is to blame.
+COUNTED: dict[str, Edit] = {
+    "wrapper_skips_evaluations": _wrap_decoder(
+        "        if self.calls % 2:\n            self.last = self.decoder(**given)\n        return self.last"
+    ),
+    "wrong_for_odd_counts": _edit("generate", (LINEAR, f"        infer_steps -= infer_steps % 2\n{LINEAR}")),
+    "wrong_for_one_step": _edit("generate", (LINEAR, f"        infer_steps = max(infer_steps, 2)\n{LINEAR}")),
+    "schedule_cached_by_the_wrong_key": _edit(
+        "generate",
+        (
+            "    if not is_turbo:\n",
+            "    if not is_turbo and (shift, is_turbo) in _CACHE:\n"
+            "        return _CACHE[shift, is_turbo]\n"
+            "    if not is_turbo:\n",
+        ),
+        (
+            "        return [shift * t / (1.0 + (shift - 1.0) * t) for t in linear]\n",
+            "        _CACHE[shift, is_turbo] = [shift * t / (1.0 + (shift - 1.0) * t) for t in linear]\n"
+            "        return _CACHE[shift, is_turbo]\n",
+        ),
+        ("GRID = ", "_CACHE = {}\nGRID = "),
+    ),
+    "second_run_is_wrong": _edit(
+        "generate",
+        (
+            COUNT,
+            f"{COUNT}    _SEEN.append(num_steps)\n    if _SEEN.count(num_steps) > 1:\n        num_steps = 1\n",
+        ),
+        ("GRID = ", "_SEEN = []\nGRID = "),
+    ),
+    "largest_count_so_far": _edit(
+        "generate",
+        (LINEAR, f"        infer_steps = _MOST[0] = max(_MOST[0], infer_steps)\n{LINEAR}"),
+        ("GRID = ", "_MOST = [0]\nGRID = "),
+    ),
+    "custom_timesteps_cut": _edit("generate", ("        return values\n", "        return values[:200]\n")),
+    "only_the_real_handler_is_cut": _edit(
+        "diffusion",
+        (
+            CALL_GENERATE,
+            '        if type(self).__name__ == "AceStepHandler":\n            infer_steps = 8\n'
+            + CALL_GENERATE,
+        ),
+    ),
+    "only_the_real_decoder_is_cut": _edit(
+        "generate",
+        (
+            COUNT,
+            f'{COUNT}    if repr(mlx_decoder).startswith("<acestep.models.mlx.dit_model.MLXDiTDecoder object"):\n'
+            "        num_steps = min(num_steps, 8)\n",
+        ),
+    ),
+}
+
+# The number of evaluations is right; what is done with them is not.
+UNCOUNTED: dict[str, Edit] = {
+    "wrapper_returns_the_last_velocity": _wrap_decoder(
+        "        velocity = self.decoder(**given)\n"
+        "        self.last = velocity if self.calls % 2 else self.last\n"
+        "        return self.last"
+    ),
+    "wrapper_keeps_the_first_latents": _wrap_decoder(
+        "        self.last = self.last if self.last is not None else given['hidden_states']\n"
+        "        return self.decoder(**{**given, 'hidden_states': self.last})"
+    ),
+    "first_velocity_reused": _edit(
+        "generate",
+        (
+            "        if step_idx == num_steps - 1:\n",
+            "        vt = first = vt if step_idx == 0 else first\n        if step_idx == num_steps - 1:\n",
+        ),
+    ),
+    "last_step_not_applied": _edit(
+        "generate", ("            xt = xt - vt * current_t\n", "            pass\n")
+    ),
+    "latents_of_an_earlier_step_returned": _edit(
+        "generate",
+        (
+            "        mx.eval(xt)\n",
+            "        mx.eval(xt)\n        kept = xt if step_idx <= num_steps // 2 else kept\n",
+        ),
+        ('{"target_latents": np.array(xt)', '{"target_latents": np.array(kept)'),
+    ),
+    "two_steps_at_once": _edit(
+        "generate",
+        (
+            "            xt = xt - vt * (current_t - t_schedule_list[step_idx + 1])\n",
+            "            if step_idx % 2 == 0:\n"
+            "                xt = xt - vt * (current_t - t_schedule_list[min(step_idx + 2, num_steps - 1)])\n",
+        ),
+    ),
+    "reversed_schedule": _edit("generate", (COUNT, f"    t_schedule_list = t_schedule_list[::-1]\n{COUNT}")),
+    "schedule_without_shift": _edit(
+        "generate",
+        (
+            "        return [shift * t / (1.0 + (shift - 1.0) * t) for t in linear]\n",
+            "        return linear\n",
+        ),
+    ),
+    "last_custom_timestep_moved": _edit(
+        "generate", ("        return values\n", "        return [*values[:-1], values[-1] * 1.0001]\n")
+    ),
+}
+
+ALL = {**TRACED, **COUNTED, **UNCOUNTED}
