@@ -125,8 +125,8 @@ def stub_missing(error: BaseException | None) -> bool:
 
 def describe(error: BaseException) -> str:
     """`Type: message (file:line)`, on one line; the place is the last one that is not in this package."""
-    frames = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in frames if not Path(frame.filename).is_relative_to(PACKAGE_FOLDER)] or frames
+    every = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in every if not Path(frame.filename).is_relative_to(PACKAGE_FOLDER)] or every
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     try:
         text = str(error)

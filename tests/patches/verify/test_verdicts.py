@@ -51,7 +51,7 @@ def test_without_the_patches_50_steps_are_8(verify: Verify) -> None:
     }
     assert report.cut[0] == (
         "cut: infer_steps does not arrive at _mlx_run_diffusion, called at "
-        "acestep/core/generation/handler/service_generate_execute.py:22"
+        "acestep/core/generation/handler/service_generate_execute.py:23"
     )
     assert report.cut[1] == (
         "on the way, 50 steps (in order): infer_steps requested: 50; as it arrived at _mlx_run_diffusion: none; "
@@ -72,7 +72,7 @@ def test_patch_of_diffusion_missing_makes_mlx_fail(verify: Verify) -> None:
     report = verify(patched("88c9f20").edited("diffusion", (STEPS_OF_DIFFUSION, "")), steps=(8, 50))
     assert {verdict for verdicts in bad(report).values() for verdict in verdicts} == {
         "PyTorch ran instead of MLX: TypeError: DiffusionMixin._mlx_run_diffusion() got an unexpected keyword "
-        "argument 'infer_steps' (service_generate_execute.py:22)"
+        "argument 'infer_steps' (service_generate_execute.py:23)"
     }
     assert not report.honoured
     assert rows(report, "base", "50 steps")[0].fallback is not None
