@@ -44,6 +44,10 @@ class LoadedCheckout:
         """One LEGO request to the public API; the keywords are those of `prepare_request`."""
         return run_request(self.application, **request)
 
+    def has_param(self, name: str) -> bool:
+        """Whether GenerationParams has this field."""
+        return name in getattr(self.application.inference.GenerationParams, "__dataclass_fields__", {})
+
     def frames(self, seconds: float) -> int:
         """The number of latent frames of a context audio."""
         return int(seconds * FRAMES_PER_SECOND)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,8 +22,13 @@ class Finding:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Finding:
-        return cls(**data)
+    def from_json(cls, data: object) -> Finding | None:
+        """None for anything that `to_json` does not write: code of a checkout runs where it is written."""
+        if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
+            return None
+        if not all(isinstance(value, str) for value in data.values()):
+            return None
+        return cls(**data) if data["verdict"] in (FINE, DEFECT, SKIPPED) else None
 
 
 def judged(is_defect: bool, requested: str, observed: str, where: str) -> Finding:

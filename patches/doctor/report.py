@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 from ..checkout import locate
 from ..harness.process import ChildResult, Limits, run_module
+from ..report import command
 from .finding import DEFECT, FINE, SKIPPED, Finding, skipped
-from .registry import APPLY, APPLY_SERIES, Check, select
+from .registry import Check, select
 
 TIME_LIMIT = 180.0
 
@@ -40,11 +40,9 @@ class Report:
         return int(any(name not in allowed for name in self.defects + self.names(SKIPPED)))
 
     def remedy(self, check: Check) -> str:
-        """What to do about a defect: a command of this kit with the root filled in, or a sentence."""
-        verb, _, options = check.remedy.partition(" ")
-        if check.remedy not in (APPLY, APPLY_SERIES):
-            return check.remedy
-        return f"python -m patches {verb} {shlex.quote(str(self.root))} {options}".rstrip()
+        """What to do about a defect."""
+        apply = command("apply", self.root)
+        return check.remedy.format(apply=apply, series=f"{apply} --series lego")
 
     def to_json(self) -> dict[str, Any]:
         checks = [
@@ -86,11 +84,10 @@ def _report(root: Path, checks: tuple[Check, ...], child: ChildResult) -> Report
     end = f"the child process {child.end or 'ended too early'}"
     if "versions" not in head:
         return Report(root, {}, (), head.get("cannot") or end)
-    found = {
-        line["name"]: Finding.from_json(line["finding"]) for line in child.answers[1:] if "finding" in line
-    }
+    found = {line.get("name"): Finding.from_json(line.get("finding")) for line in child.answers[1:]}
     missing = skipped(end)
-    return Report(root, head["versions"], tuple((check, found.get(check.name, missing)) for check in checks))
+    findings = tuple((check, found.get(check.name) or missing) for check in checks)
+    return Report(root, head["versions"], findings)
 
 
 def render(report: Report, allowed: Collection[str] = ()) -> str:
@@ -102,11 +99,12 @@ def render(report: Report, allowed: Collection[str] = ()) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     table = ["  ".join([*map(str.ljust, row[:2], widths), row[2]]) for row in rows]
     head = f"{report.root}: LEGO, run with fakes for the models ({versions})"
-    return "\n".join([head, "", *table, "", *_ending(report, allowed)])
+    note = "Only the check dcw leaves the wavelet correction at the checkout's default; all others switch it off."
+    return "\n".join([head, note, "", *table, "", *_ending(report, allowed)])
 
 
 def _row(check: Check, finding: Finding) -> tuple[str, str, str]:
-    states = f"[upstream: {check.since or 'the start'} to {check.until or 'the newest known state'}]"
+    states = f"[upstream: {check.upstream}]"
     if finding.verdict == SKIPPED:
         return check.name, SKIPPED, f"because {finding.observed}  {states}"
     text = f"requested: {finding.requested}; observed: {finding.observed}"

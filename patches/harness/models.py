@@ -68,12 +68,16 @@ def model_config(**overrides: Any) -> Any:
 
 
 class FakeModel:
-    """The PyTorch model. `prepare_condition` joins source latents and chunk mask as upstream's does: where `is_covers`
-    is set, latents made of language-model codes replace the source. `generate_audio` records that PyTorch ran."""
+    """The PyTorch model. Every encoder state has the value `encoder_value`, the null condition -1.
+
+    `prepare_condition` joins source latents and chunk mask as upstream's does: where `is_covers` is set, latents made
+    of language-model codes replace the source. `generate_audio` records that PyTorch ran.
+    """
 
     def __init__(self, record: RequestRecord, config: Any) -> None:
         self.record, self.config = record, config
-        self.null_condition_emb = torch.zeros(1, 1, WIDTH)
+        self.encoder_value = 1.0
+        self.null_condition_emb = torch.full((1, 1, WIDTH), -1.0)
         self.silence_latent = silence_latents(SILENCE_FRAMES)[None]
         self.device, self.dtype = torch.device("cpu"), torch.float32
 
@@ -92,7 +96,8 @@ class FakeModel:
             source = torch.where(covers[:, None, None], hints.to(source), source)
         batch = source.shape[0]
         context = torch.cat([source, kwargs["chunk_masks"].to(source)], dim=-1)
-        return torch.zeros(batch, TOKENS, WIDTH), torch.ones(batch, TOKENS), context
+        states = torch.full((batch, TOKENS, WIDTH), self.encoder_value)
+        return states, torch.ones(batch, TOKENS), context
 
     def generate_audio(self, **kwargs: Any) -> dict[str, Any]:
         self.record.pytorch_ran = True

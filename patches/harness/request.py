@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ NEUTRAL = {
     "dcw_enabled": False,
 }
 
+MlxVelocity = Callable[[Any, Any], Any]
+
 
 @dataclass
 class RequestRecord:
@@ -33,8 +35,9 @@ class RequestRecord:
     prompts: every text that reached the tokenizer. kwargs: the keywords built for both backends. context: the context
     latents that the decoder got, float32 [batch, frames, 128], None if it never ran. timesteps: one for each decoder
     evaluation. batches: rows of each evaluation. states: the hidden states [batch, frames, 64] of the first and the
-    last evaluation. mlx_ended: the MLX run returned. mlx_error: what it raised otherwise. pytorch_ran: PyTorch ran in
-    MLX's place. success, error, result: what `generate_music` returned or raised.
+    last evaluation. latents: what the MLX run returned, [batch, frames, 64]; None if it did not return. mlx_error:
+    what it raised. pytorch_ran: PyTorch ran in MLX's place. success, error, result: what `generate_music` returned or
+    raised.
     """
 
     prompts: list[str] = field(default_factory=list)
@@ -43,7 +46,7 @@ class RequestRecord:
     timesteps: list[float] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     states: list[torch.Tensor] = field(default_factory=list)
-    mlx_ended: bool = False
+    latents: torch.Tensor | None = None
     mlx_error: BaseException | None = None
     pytorch_ran: bool = False
     success: bool = False
@@ -61,16 +64,27 @@ class RequestRecord:
         if not self.timesteps:
             raise CannotProbe(self.why_not_run())
 
+    def require_latents(self) -> torch.Tensor:
+        """What the MLX run returned. Raises CannotProbe, with the reason, where it did not return."""
+        if self.latents is None:
+            raise CannotProbe(self.why_not_run())
+        return self.latents
+
     def why_not_run(self) -> str:
         reason = self.error or (self.mlx_error and repr(self.mlx_error)) or "no error was reported"
         return f"a LEGO request ends before the decoder: {shorten(reason)}"
 
 
 class RecordingDecoder:
-    """The MLX decoder: predicts a velocity of zero, and records what it is given. `failure` is raised instead."""
+    """The MLX decoder: records what it is given, and returns the velocity, zero by default.
 
-    def __init__(self, record: RequestRecord, failure: Exception | None = None) -> None:
-        self.record, self.failure = record, failure
+    `velocity` is called with the hidden states and the timestep [rows] as mlx arrays. `failure` is raised instead.
+    """
+
+    def __init__(
+        self, record: RequestRecord, velocity: MlxVelocity | None = None, failure: Exception | None = None
+    ) -> None:
+        self.record, self.velocity, self.failure = record, velocity, failure
 
     def __call__(
         self, hidden_states: Any, timestep: Any, *_: Any, cache: Any = None, **kwargs: Any
@@ -85,10 +99,9 @@ class RecordingDecoder:
         record.timesteps += values
         record.batches.append(hidden_states.shape[0])
         record.states[1:] = [_tensor(hidden_states)]
-        return self.velocity(hidden_states), cache
-
-    def velocity(self, hidden_states: Any) -> Any:
-        return mx.zeros_like(hidden_states)
+        if self.velocity is None:
+            return mx.zeros_like(hidden_states), cache
+        return self.velocity(hidden_states, timestep), cache
 
 
 def _tensor(array: Any) -> torch.Tensor:
@@ -109,25 +122,31 @@ def prepare_request(
     *,
     seconds: float = 6.0,
     instruction: str | None = INSTRUCTION,
+    seeds: Sequence[int] | None = (42,),
+    plain: bool = False,
+    velocity: MlxVelocity | None = None,
     failure: Exception | None = None,
     config: Any = None,
     language_model: Any = None,
     **params: Any,
 ) -> PreparedRequest:
-    """A LEGO request of 4 steps for a context of so many seconds.
+    """A LEGO request of 4 steps for a context of so many seconds, with a batch item for each of `seeds`.
 
-    `instruction` None leaves the field at the checkout's default. `failure` is what MLX raises. `params` are fields of
-    GenerationParams, on top of NEUTRAL; fields that the checkout does not have are left out.
+    `instruction` None leaves the field at the checkout's default; `seeds` None gives none and turns random ones off.
+    `plain` leaves out NEUTRAL, so that the checkout's own defaults hold. `velocity` and `failure` are those of
+    RecordingDecoder. `params` are fields of GenerationParams; those that the checkout does not have are left out.
     """
     record, inference = RequestRecord(), application.inference
     handler = application.handler(record, seconds, config or model_config())
-    handler.mlx_decoder = RecordingDecoder(record, failure)
+    handler.mlx_decoder = RecordingDecoder(record, velocity, failure)
     _record_calls(handler, record)
-    fields = {"task_type": "lego", "src_audio": "context.wav", "inference_steps": 4, **NEUTRAL, **params}
+    fields = {"task_type": "lego", "src_audio": "context.wav", "inference_steps": 4}
+    fields |= {**({} if plain else NEUTRAL), **params}
     if instruction is not None:
         fields["instruction"] = instruction
     generation_params = _build(inference.GenerationParams, fields)
-    settings = {"batch_size": 1, "use_random_seed": "seed" not in params, "seeds": None}
+    settings: dict[str, Any] = {"batch_size": len(seeds or [0]), "use_random_seed": False}
+    settings["seeds"] = None if seeds is None else list(seeds)
     generation_config = _build(inference.GenerationConfig, settings)
 
     def run() -> None:
@@ -153,7 +172,7 @@ def run_request(application: Application, **request: Any) -> RequestRecord:
 
 
 def _record_calls(handler: Any, record: RequestRecord) -> None:
-    """Records the keywords for the backends, whether the MLX run returned, and what it raised if not."""
+    """Records the keywords for the backends, what the MLX run returned, and what it raised."""
     build, run = handler._build_service_generate_kwargs, handler._mlx_run_diffusion
 
     def recording_build(*args: Any, **kwargs: Any) -> Any:
@@ -166,7 +185,7 @@ def _record_calls(handler: Any, record: RequestRecord) -> None:
         except Exception as error:
             record.mlx_error = error
             raise
-        record.mlx_ended = True
+        record.latents = result["target_latents"]
         return result
 
     handler._build_service_generate_kwargs, handler._mlx_run_diffusion = recording_build, recording_run

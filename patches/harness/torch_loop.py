@@ -20,7 +20,7 @@ from .loops import COND, UNCOND, LoopRecord, Velocity
 from .models import CHANNELS, TOKENS, WIDTH
 
 MODEL_FOLDER = Path("acestep/models/base")
-METHOD = "generate_audio"
+METHOD, GUIDANCE = "generate_audio", "diffusion_guidance_scale"
 FRAMES = 128
 
 
@@ -41,7 +41,9 @@ class TorchLoop:
     def parameters(self) -> frozenset[str]:
         return frozenset(inspect.signature(getattr(self.kind, METHOD)).parameters)
 
-    def run(self, velocity: Velocity, *, frames: int = FRAMES, **kwargs: Any) -> LoopRecord:
+    def run(
+        self, velocity: Velocity, *, frames: int = FRAMES, guidance_scale: float = 1.0, **kwargs: Any
+    ) -> LoopRecord:
         """One run with `kwargs` on top of neutral values. Raises CannotProbe where the loop raises."""
         record = LoopRecord()
 
@@ -67,8 +69,10 @@ class TorchLoop:
             "seed": [7],
             "infer_method": "ode",
             "shift": 3.0,
-            "diffusion_guidance_scale": 1.0,
-            "diffusion_guidance_sale": 1.0,  # the parameter's name until 7ee27ec
+            # the parameter's name until 7ee27ec; later states let it win where both are given
+            "diffusion_guidance_sale"
+            if "diffusion_guidance_sale" in self.parameters
+            else GUIDANCE: guidance_scale,
             "cfg_interval_start": 0.0,
             "cfg_interval_end": 1.0,
             "use_progress_bar": False,

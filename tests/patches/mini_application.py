@@ -85,6 +85,7 @@ class GenerateMusicRequestMixin:
 APPLICATION_TEXT = """\
 import contextlib
 
+import mlx.core as mx
 import torch
 import sounds_that_are_not_installed
 
@@ -92,6 +93,7 @@ from acestep.core.generation.handler.conditioning_masks import ConditioningMaskM
 from acestep.core.generation.handler.diffusion import DiffusionMixin
 from acestep.core.generation.handler.generate_music_request import GenerateMusicRequestMixin
 from acestep.core.generation.handler.service_generate_execute import ServiceGenerateExecuteMixin
+from acestep.models.mlx.dit_model import MLXDiTDecoder
 
 
 class AceStepHandler(
@@ -99,6 +101,22 @@ class AceStepHandler(
 ):
     def __init__(self):
         self.model = self.vae = self.text_tokenizer = self.text_encoder = self.silence_latent = None
+        self.lora_loaded = False
+
+    def is_turbo_model(self):
+        return self.config.is_turbo
+
+    def _init_mlx_dit(self):
+        self.mlx_decoder = MLXDiTDecoder.from_config(self.config)
+        self.mlx_decoder.gain = mx.array(self.model.decoder.state_dict()["gain"].numpy())
+        return True
+
+    def load_lora(self, path):
+        from peft import PeftModel
+
+        self.model.decoder = PeftModel.from_pretrained(self.model.decoder, path)
+        self.lora_loaded = True
+        return "loaded"
 
     @contextlib.contextmanager
     def _load_model_context(self, name):
@@ -109,21 +127,22 @@ class AceStepHandler(
 
     def generate_music(
         self, src_audio, audio_code_string, instruction, task_type, seeds, inference_steps, guidance_scale,
-        shift, timesteps, infer_method, repainting_start, repainting_end,
+        shift, timesteps, infer_method, repainting_start, repainting_end, **options,
     ):
         task_type, instruction = self._resolve_generate_music_task(task_type, audio_code_string, instruction)
-        hints = [audio_code_string or None]
+        batch = len(seeds)
+        hints = [audio_code_string or None] * batch
         wav = self.process_src_audio(src_audio)
         latents = self.vae.encode(wav[None]).latent_dist.sample().transpose(1, 2)
         frames = latents.shape[1]
         seconds = frames / 25
         padding = self.silence_latent[:, : max(0, 128 - frames)]
-        latents = torch.cat([latents, padding], dim=1)
+        latents = torch.cat([latents, padding], dim=1).expand(batch, -1, -1)
         lego = task_type == "lego" and not audio_code_string
         end = repainting_end if repainting_end > 0 else seconds
         masks, covers, sources = self._build_chunk_masks_and_src_latents(
-            1, latents.shape[1], [instruction], hints, wav[None], latents,
-            [repainting_start] if lego else None, [end] if lego else None,
+            batch, latents.shape[1], [instruction] * batch, hints, wav[None], latents,
+            [repainting_start] * batch if lego else None, [end] * batch if lego else None,
             self.silence_latent[0, : latents.shape[1]],
         )
         prompt = f"# Instruction\\n{instruction}\\n\\n# Caption\\n"
@@ -131,49 +150,61 @@ class AceStepHandler(
         payload = {
             "src_latents": sources,
             "chunk_mask": masks[..., None].expand_as(sources),
+            "generated": masks > 0,
             "is_covers": covers,
             "text_inputs": [prompt],
         }
         request = self._build_service_generate_kwargs(
             payload, seeds, inference_steps, guidance_scale, infer_method, shift, timesteps
         )
+        request.update(options)
         return self._execute_service_generate_diffusion(payload, request, seeds, infer_method, shift, 1.0)
 """
 
 DIT_MODEL_TEXT = '''\
 import mlx.core as mx
+import mlx.nn as nn
 
 
 class MLXCrossAttentionCache:
-    pass
+    def __init__(self):
+        self.kept = {}
 
 
-class Positions:
+class Positions(nn.Module):
     """Cosines and sines by position."""
 
     def __init__(self, width, length):
+        super().__init__()
         angles = mx.arange(length)[:, None] * mx.arange(width)[None]
         self._cos = mx.cos(angles)
         self._sin = mx.sin(angles)
 
 
-class MLXDiTDecoder:
-    """Turns what it is given by its positions."""
+class MLXDiTDecoder(nn.Module):
+    """Turns what it is given by its positions, and adds what its encoder states say."""
 
     def __init__(self, width):
+        super().__init__()
         self.positions = Positions(width, 4096)
+        self.gain = mx.ones(1)
 
     @classmethod
     def from_config(cls, config):
         return cls(config.audio_acoustic_hidden_dim)
 
-    def parameters(self):
-        return {}
-
-    def __call__(self, hidden_states, timestep, cache=None, **given):
+    def __call__(self, hidden_states, timestep, encoder_hidden_states, cache=None, **given):
+        kept = {} if cache is None else cache.kept
+        if "states" not in kept:
+            kept["states"] = encoder_hidden_states.mean(axis=(1, 2), keepdims=True)
         length = hidden_states.shape[1]
-        return hidden_states * self.positions._cos[:length] + self.positions._sin[:length], cache
+        turned = hidden_states * self.positions._cos[:length] + self.positions._sin[:length]
+        return self.gain * turned * (1 + kept["states"] / 4), cache
 '''
+CACHE_KEPT = (
+    "    def __init__(self):\n        self.kept = {}\n",
+    "    kept = {}\n",
+)
 
 MODEL_TEXT = '''\
 import torch
@@ -184,10 +215,19 @@ except ImportError:
     pytorch_wavelets = None
 
 
+def apg_forward(with_text, without, scale, memory):
+    gap = with_text - without - 0.75 * memory.get("running", 0)
+    memory["running"] = gap
+    gap = gap * torch.clamp(2.5 / gap.norm(dim=1, keepdim=True), max=1)
+    along = with_text / with_text.norm(dim=1, keepdim=True)
+    return with_text + (scale - 1) * (gap - (gap * along).sum(dim=1, keepdim=True) * along)
+
+
 class MiniModel(torch.nn.Module):
     def generate_audio(
         self, src_latents, seed, infer_steps, shift, infer_method="ode", timesteps=None, repaint_mask=None,
-        clean_src_latents=None, dcw_enabled=True, **conditions
+        clean_src_latents=None, dcw_enabled=True, sampler_mode="euler", diffusion_guidance_scale=1.0,
+        **conditions
     ):
         """The same walk in PyTorch."""
         states, mask, context = self.prepare_condition(src_latents=src_latents, **conditions)
@@ -196,11 +236,30 @@ class MiniModel(torch.nn.Module):
             timesteps = torch.linspace(1, 0, infer_steps + 1)
             timesteps = shift * timesteps / (1 + (shift - 1) * timesteps)
         ends = timesteps
+        memory = {}
+
+        def velocity(x, t, corrector=False):
+            def branch(states):
+                made = self.decoder(
+                    hidden_states=x, timestep=t[None], encoder_hidden_states=states, context_latents=context
+                )
+                return made[0]
+
+            made = branch(states)
+            if diffusion_guidance_scale <= 1:
+                return made
+            null = branch(self.null_condition_emb.expand_as(states))
+            if corrector:
+                return null + diffusion_guidance_scale * (made - null)
+            return apg_forward(made, null, diffusion_guidance_scale, memory)
+
         for step, (now, then) in enumerate(zip(ends[:-1], ends[1:])):
-            v = self.decoder(hidden_states=x, timestep=now[None], context_latents=context)[0]
+            v = velocity(x, now)
             if infer_method == "sde":
                 level = 1 - (step + 1) / infer_steps
                 x = level * torch.randn(x.shape) + (1 - level) * (x - now * v)
+            elif sampler_mode == "heun":
+                x = x - (v + velocity(x - v * (now - then), then, corrector=True)) / 2 * (now - then)
             else:
                 x = x - v * (now - then)
             if repaint_mask is not None and step == 0:
@@ -230,6 +289,10 @@ class GenerationParams:
     infer_method: str = "ode"
     repainting_start: float = 0.0
     repainting_end: float = -1
+    cover_noise_strength: float = 0.0
+    use_adg: bool = False
+    sampler_mode: str = "euler"
+    dcw_enabled: bool = True
     seed: int = -1
     thinking: bool = True
 
@@ -254,12 +317,18 @@ def generate_music(dit_handler, llm_handler, params, config, save_dir=None, prog
     need_audio_codes = not user_provided_audio_codes
     seed_for_generation = ""
     if config.seeds:
-        seed_for_generation = str(config.seeds[0])
+        seed_for_generation = ",".join(map(str, config.seeds))
+    options = {
+        "dcw_enabled": params.dcw_enabled,
+        "use_adg": params.use_adg,
+        "sampler_mode": params.sampler_mode,
+        "cover_noise_strength": params.cover_noise_strength,
+    }
     codes = ""
     if params.thinking and llm_handler is not None and llm_handler.llm_initialized:
         infer_type = "llm_dit" if need_audio_codes else "dit"
         codes = llm_handler.generate_with_stop_condition(infer_type=infer_type)["audio_codes"]
-    seeds = [int(seed_for_generation) if seed_for_generation else random.randint(0, 2**32 - 1)]
+    seeds = [int(seed) for seed in seed_for_generation.split(",") if seed] or [random.randint(0, 2**32 - 1)]
     try:
         outputs = dit_handler.generate_music(
             src_audio=params.src_audio,
@@ -274,6 +343,7 @@ def generate_music(dit_handler, llm_handler, params, config, save_dir=None, prog
             infer_method=params.infer_method,
             repainting_start=params.repainting_start,
             repainting_end=params.repainting_end,
+            **options,
         )
     except Exception as problem:
         return GenerationResult(success=False, error=str(problem))
@@ -281,6 +351,44 @@ def generate_music(dit_handler, llm_handler, params, config, save_dir=None, prog
     return GenerationResult([stem])
 '''
 
+OPTIONS_IN_EXECUTE = (
+    "    seed=seed_param,\n",
+    "    seed=seed_param,\n"
+    "                    dcw_enabled=generate_kwargs['dcw_enabled'],\n"
+    "                    sampler_mode=generate_kwargs['sampler_mode'],\n",
+)
+EVERY_OPTION = (
+    "    seed=seed_param,\n",
+    "    seed=seed_param,\n"
+    "                    use_adg=generate_kwargs['use_adg'],\n"
+    "                    cover_noise_strength=generate_kwargs['cover_noise_strength'],\n",
+)
+OPTIONS_IN_DIFFUSION = (
+    (
+        "        audio_cover_strength: float = 1.0,\n",
+        "        audio_cover_strength: float = 1.0,\n        dcw_enabled=True,\n        sampler_mode='euler',\n"
+        "        use_adg=False,\n        cover_noise_strength=0.0,\n",
+    ),
+    (
+        "            seed=seed,\n",
+        "            seed=seed,\n            dcw_enabled=dcw_enabled,\n            sampler_mode=sampler_mode,\n"
+        "            use_adg=use_adg,\n            cover_noise_strength=cover_noise_strength,\n"
+        "            source_np=src_latents.numpy(),\n",
+    ),
+)
+OPTIONS_IN_GENERATE = (
+    "    compile_model: bool = False,\n",
+    "    compile_model: bool = False,\n    dcw_enabled=True,\n    sampler_mode='euler',\n    use_adg=False,\n"
+    "    cover_noise_strength=0.0,\n    source_np=None,\n",
+)
+COVER_IN_GENERATE = (
+    "    cache = MLXCrossAttentionCache()\n",
+    "    if cover_noise_strength > 0:\n"
+    "        start = min(levels, key=lambda t: abs(t - (1 - cover_noise_strength)))\n"
+    "        levels = levels[levels.index(start) :]\n"
+    "        x = start * x + (1 - start) * mx.array(source_np)\n"
+    "    cache = MLXCrossAttentionCache()\n",
+)
 GUIDANCE_IN_EXECUTE = (
     "audio_cover_strength=audio_cover_strength,\n                )",
     "audio_cover_strength=audio_cover_strength,\n"
@@ -326,16 +434,20 @@ GUIDANCE_IN_GENERATE = (
         "        both, state = mx.broadcast_to(mx.array(null_condition_emb_np), states.shape), {}\n"
         "        states, context = mx.concatenate([states, both]), mx.concatenate([context, context])\n"
         "        plain = velocity\n\n"
-        "        def velocity(x, t):\n"
-        "            made = plain(mx.concatenate([x, x]), mx.concatenate([t, t]))\n"
-        "            return _mlx_apg_forward(*mx.split(made, 2), guidance_scale, state)\n\n"
+        "        def velocity(x, t, corrector=False):\n"
+        "            made, null = mx.split(plain(mx.concatenate([x, x]), mx.concatenate([t, t])), 2)\n"
+        "            if use_adg:\n"
+        "                return null + guidance_scale * (made - null)\n"
+        "            return _mlx_apg_forward(made, null, guidance_scale, state)\n\n"
         "    if compile_model:",
     ),
     (
         "x = mx.random.normal(src_latents_shape, key=mx.random.key(seed[0]))",
-        "x = mx.concatenate([mx.random.normal((1, *src_latents_shape[1:]), key=mx.random.key(s)) for s in seed])",
+        "x = mx.concatenate([mx.random.normal((1, *src_latents_shape[1:]), key=mx.random.key(seed[0])) for s in seed])",
     ),
 )
+NOISE_OF_EACH_SEED = ("mx.random.key(seed[0])", "mx.random.key(s)")
+PLAIN_CFG_IN_CORRECTOR = ("            if use_adg:\n", "            if use_adg or corrector:\n")
 MOMENTUM = (
     'memory["running"] = gap\n',
     'memory["running"] = -0.75 * gap\n',
@@ -364,6 +476,9 @@ class MiniApplication:
         return replace(self, checkout=self.checkout.edited(name, *changes))
 
 
+MASK_OF_ONES = ('"chunk_mask": masks[..., None].expand_as(sources)', '"chunk_mask": torch.ones_like(sources)')
+LORA_ON_MLX = ('        return "loaded"\n', '        self._init_mlx_dit()\n        return "loaded"\n')
+NO_WAVELETS = ("dcw_enabled: bool = True", "dcw_enabled: bool = False")
 PROMPT = (
     "        return task_type, instruction\n",
     "        if task_type == 'lego' and instruction == TASK_INSTRUCTIONS['text2music']:\n"
@@ -395,16 +510,20 @@ WAVELETS_WANTED = (
 )
 SDE_ON_MLX = (
     "        x = x - velocity(x, mx.full((x.shape[0],), now)) * (now - then)\n",
-    "        v = velocity(x, mx.full((x.shape[0],), now))\n"
+    "        v = velocity(x, mx.full((x.shape[0],), now))\n        clean = x - now * v\n"
     "        if infer_method == 'sde':\n"
     "            x = then * mx.random.normal(x.shape) + (1 - then) * (x - now * v)\n"
+    "        elif sampler_mode == 'heun' and then > 0:\n"
+    "            second = velocity(x - v * (now - then), mx.full((x.shape[0],), then), corrector=True)\n"
+    "            x = x - (v + second) / 2 * (now - then)\n"
     "        else:\n"
-    "            x = x - v * (now - then)\n",
+    "            x = x - v * (now - then)\n"
+    "        if dcw_enabled:\n"
+    "            x = x + 0.05 * now * (x - clean)\n",
 )
 REPAINT_MASK = (
     'built = {"src_latents": payload["src_latents"],',
-    'hole = payload["chunk_mask"][..., 0] > 0\n'
-    '        built = {"repaint_mask": hole, "clean_src_latents": payload["src_latents"]}\n'
+    'built = {"repaint_mask": payload["generated"], "clean_src_latents": payload["src_latents"]}\n'
     '        built |= {"src_latents": payload["src_latents"],',
 )
 COMPUTED = (
@@ -420,9 +539,11 @@ CONDITIONS_IN_EXECUTE = (
 
 
 def _guided(checkout: MiniCheckout) -> MiniCheckout:
-    made = checkout.edited("execute", GUIDANCE_IN_EXECUTE, CONDITIONS_IN_EXECUTE, REPAINT_MASK)
-    made = made.edited("diffusion", *GUIDANCE_IN_DIFFUSION)
-    return made.edited("generate", *GUIDANCE_IN_GENERATE, SDE_ON_MLX)
+    made = checkout.edited(
+        "execute", GUIDANCE_IN_EXECUTE, CONDITIONS_IN_EXECUTE, REPAINT_MASK, OPTIONS_IN_EXECUTE
+    )
+    made = made.edited("diffusion", *GUIDANCE_IN_DIFFUSION, *OPTIONS_IN_DIFFUSION)
+    return made.edited("generate", *GUIDANCE_IN_GENERATE, SDE_ON_MLX, OPTIONS_IN_GENERATE, COVER_IN_GENERATE)
 
 
 FILES = {
@@ -435,14 +556,15 @@ FILES = {
     MODEL: MODEL_TEXT,
 }
 OLD = MiniApplication(BEFORE.edited("execute", CONDITIONS_IN_EXECUTE), FILES)
-SICK = MiniApplication(_guided(FIXED), FILES)
+SICK = MiniApplication(_guided(FIXED), FILES).edited(DIT_MODEL, CACHE_KEPT).edited(APPLICATION, MASK_OF_ONES)
 WELL = (
     MiniApplication(_guided(PATCHED), FILES)
-    .edited("generate", MOMENTUM)
-    .edited("execute", NO_FALLBACK)
+    .edited("generate", MOMENTUM, NOISE_OF_EACH_SEED, PLAIN_CFG_IN_CORRECTOR)
+    .edited("execute", NO_FALLBACK, EVERY_OPTION)
     .edited(MASKS, CONTEXT_KEPT)
     .edited(REQUEST, PROMPT)
-    .edited(INFERENCE, OWN_SEED, NO_CODES)
+    .edited(APPLICATION, LORA_ON_MLX)
+    .edited(INFERENCE, OWN_SEED, NO_CODES, NO_WAVELETS)
     .edited(DIT_MODEL, COMPUTED)
     .edited(MODEL, EVERY_TIMESTEP, SHIFTED_LEVELS, NOTHING_PUT_BACK, WAVELETS_WANTED)
 )

@@ -23,7 +23,7 @@ OTHER_MOMENTA = {1.0: "a running sum, +1", 0.0: "no momentum", 0.75: "+0.75"}
 
 def run(checkout: LoadedCheckout) -> Finding:
     """The guided run is compared with PyTorch's momentum, and where it differs with other likely ones."""
-    velocity = KnownVelocity()
+    velocity = KnownVelocity(BATCH)
     record = run_mlx_loop(
         checkout.module("generate"),
         velocity,
@@ -54,25 +54,26 @@ def run(checkout: LoadedCheckout) -> Finding:
 class KnownVelocity:
     """Random velocities [batch, frames, 64] for each step and branch, whatever the hidden states are."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
         self.branches: dict[float, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, states: torch.Tensor, t: float, is_uncond: torch.Tensor) -> torch.Tensor:
         if t not in self.branches:
             generator = torch.Generator().manual_seed(len(self.branches))
-            made = torch.randn(2, BATCH, FRAMES, CHANNELS, generator=generator)
+            made = torch.randn(2, self.batch, FRAMES, CHANNELS, generator=generator)
             # Some channels above the norm threshold and some below it, in both branches.
             made[1] = made[0] + made[1] * torch.linspace(0.1, 1.5, CHANNELS)
             self.branches[t] = (made[0], made[1])
         rows, used = [], {True: 0, False: 0}
         for branch in map(bool, is_uncond):
-            rows.append(self.branches[t][branch][used[branch] % BATCH])
+            rows.append(self.branches[t][branch][used[branch] % self.batch])
             used[branch] += 1
         return torch.stack(rows)
 
     def distance(self, record: LoopRecord, momentum: float) -> float:
         """Relative L2 of the way from the noise to the end, against the one computed with this momentum."""
-        way = torch.zeros(BATCH, FRAMES, CHANNELS, dtype=torch.float64)
+        way = torch.zeros(self.batch, FRAMES, CHANNELS, dtype=torch.float64)
         running: torch.Tensor | None = None
         times = list(self.branches)
         for now, then in zip(times, [*times[1:], 0.0], strict=True):
@@ -80,7 +81,7 @@ class KnownVelocity:
             difference = cond - uncond
             running = difference if running is None else difference + momentum * running
             way += guided(cond, running) * (now - then)
-        noise = record.states[0][:BATCH].double()
+        noise = record.states[0][: self.batch].double()
         return float((noise - record.end.double() - way).norm() / way.norm())
 
 

@@ -15,7 +15,7 @@ SEED = 42
 
 def run(checkout: LoadedCheckout) -> Finding:
     """The same request twice, with use_random_seed off and no list of seeds beside it."""
-    records = [checkout.lego(seed=SEED) for _ in range(2)]
+    records = [checkout.lego(seed=SEED, seeds=None) for _ in range(2)]
     for record in records:
         record.require_decoder()
     first, second = (record.states[0] for record in records)

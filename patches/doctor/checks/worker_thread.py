@@ -24,7 +24,7 @@ def run(checkout: LoadedCheckout) -> Finding:
     worker.start()
     worker.join()
     record, version = prepared.record, getattr(mx, "__version__", "?")
-    if record.mlx_ended:
+    if record.latents is not None:
         return judged(False, REQUESTED, f"MLX ran, with mlx {version}", WHERE)
     if record.mlx_error is None or "Stream" not in str(record.mlx_error):
         raise CannotProbe(record.why_not_run())

@@ -8,9 +8,11 @@ import pytest
 from patches.doctor.finding import DEFECT, FINE, SKIPPED, Finding
 from patches.doctor.registry import CHECKS, Check, UnknownCheck, select
 from patches.doctor.report import Report, render
+from patches.report import command
 
 CHECK = {check.name: check for check in CHECKS}
 PATH = Path("some checkout")
+APPLY = command("apply", PATH)
 
 
 def report(**findings: str) -> Report:
@@ -33,20 +35,21 @@ MIXED = report(
 def test_text_has_one_row_for_each_check() -> None:
     lines = render(MIXED).splitlines()
     assert lines[0] == "some checkout: LEGO, run with fakes for the models (mlx 0.32)"
-    assert lines[2].split()[:2] == ["steps", "fine"]
-    assert lines[3] == (
+    assert lines[1].startswith("Only the check dcw leaves the wavelet correction")
+    assert lines[3].split()[:2] == ["steps", "fine"]
+    assert lines[4] == (
         "custom-timesteps  DEFECT   requested: 40 timesteps; observed: 20; in dit_generate.py"
         "  [upstream: a12a25a (2026-02-11) to the newest known state]"
     )
-    assert "worker-thread     skipped  because 20" in lines[7]
+    assert "worker-thread     skipped  because 20" in lines[8]
     assert "6 checks: 1 fine, 4 defects, 1 skipped." in lines
 
 
 def test_text_ends_with_what_to_do_for_each_defect() -> None:
     lines = render(MIXED).splitlines()
     assert lines[-3:] == [
-        "custom-timesteps: python -m patches apply 'some checkout'",
-        "prompt, seed: python -m patches apply 'some checkout' --series lego",
+        f"custom-timesteps: {APPLY}",
+        f"prompt, seed: {APPLY} --series lego",
         "sde: give infer_method='ode', where PyTorch is to be compared",
     ]
 
@@ -55,7 +58,7 @@ def test_json_names_defects_and_skipped_checks() -> None:
     data = json.loads(json.dumps(MIXED.to_json()))
     assert data["defects"] == ["custom-timesteps", "prompt", "seed", "sde"]
     assert data["skipped"] == ["worker-thread"]
-    assert data["checks"][1]["remedy"] == "python -m patches apply 'some checkout'"
+    assert data["checks"][1]["remedy"] == APPLY
     assert data["checks"][1]["verdict"] == DEFECT
 
 
@@ -83,6 +86,7 @@ def test_allowed_checks_are_named() -> None:
 
 def test_selection_keeps_the_order_of_the_registry() -> None:
     assert [check.name for check in select(["sde", "steps"])] == ["steps", "sde"]
+    assert [check.name for check in select(["sde, steps", "lora"])] == ["steps", "lora", "sde"]
     assert select(None) == CHECKS
     with pytest.raises(UnknownCheck):
         select(["steps", ""])
@@ -93,3 +97,20 @@ def test_every_check_has_one_module() -> None:
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     assert modules == {check.module for check in CHECKS}
     assert all(isinstance(check, Check) and check.what and check.remedy for check in CHECKS)
+
+
+FOUND = Finding(FINE, "50 steps", "50 evaluated", "dit_generate.py").to_json()
+
+
+@pytest.mark.parametrize(
+    "answer", [None, [], {"verdict": FINE}, {**FOUND, "where": 1}, {**FOUND, "verdict": "good"}]
+)
+def test_finding_that_the_checkout_made_up_is_not_read(answer: object) -> None:
+    assert Finding.from_json(answer) is None
+    assert Finding.from_json(FOUND) == Finding(**FOUND)
+
+
+def test_upstream_states_are_named() -> None:
+    assert CHECK["batch"].upstream == "no known state"
+    assert CHECK["seed"].upstream == "before a12a25a to the newest known state"
+    assert CHECK["dcw"].upstream == "be74cd5 (2026-04-23) to b751bd2 (2026-08-16)"
