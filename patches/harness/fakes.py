@@ -24,7 +24,8 @@ class CountingDecoder:
     timesteps: float32 values, in order. guided: evaluations whose batch was doubled for guidance.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int = BATCH) -> None:
+        self.batch = batch
         self.timesteps: list[float] = []
         self.guided = 0
 
@@ -35,30 +36,31 @@ class CountingDecoder:
         if len(values) != 1:
             raise RuntimeError(f"one decoder evaluation was given several timesteps: {sorted(values)}")
         self.timesteps += values
-        self.guided += hidden_states.shape[0] == 2 * BATCH
+        self.guided += hidden_states.shape[0] == 2 * self.batch
         return mx.zeros_like(hidden_states), cache
 
 
 class FakeModel:
     """The PyTorch model's two entry points: conditions of zeros, and a record of a fallback to PyTorch."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, batch: int = BATCH, frames: int = FRAMES) -> None:
         self.config = config
+        self.batch, self.frames = batch, frames
         self.null_condition_emb = torch.zeros(1, 1, WIDTH)
         self.fell_back = False
         self.swallowed: BaseException | None = None
 
     def prepare_condition(self, **_: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return (
-            torch.zeros(BATCH, TOKENS, WIDTH),
-            torch.ones(BATCH, TOKENS),
-            torch.zeros(BATCH, FRAMES, 2 * CHANNELS),
+            torch.zeros(self.batch, TOKENS, WIDTH),
+            torch.ones(self.batch, TOKENS),
+            torch.zeros(self.batch, self.frames, 2 * CHANNELS),
         )
 
     def generate_audio(self, **_: Any) -> dict[str, Any]:
         self.fell_back = True
         self.swallowed = self.swallowed or sys.exc_info()[1]
-        return {"target_latents": torch.zeros(BATCH, FRAMES, CHANNELS), "time_costs": {}}
+        return {"target_latents": torch.zeros(self.batch, self.frames, CHANNELS), "time_costs": {}}
 
 
 class Payload(dict[str, Any]):
@@ -68,13 +70,13 @@ class Payload(dict[str, Any]):
         return None
 
 
-def build_payload() -> Payload:
-    latents = torch.zeros(BATCH, FRAMES, CHANNELS)
-    hidden = torch.zeros(BATCH, TOKENS, WIDTH)
-    mask = torch.ones(BATCH, TOKENS)
+def build_payload(batch: int = BATCH, frames: int = FRAMES) -> Payload:
+    latents = torch.zeros(batch, frames, CHANNELS)
+    hidden = torch.zeros(batch, TOKENS, WIDTH)
+    mask = torch.ones(batch, TOKENS)
     return Payload(
-        keys=["0"] * BATCH,
-        text_inputs=[""] * BATCH,
+        keys=["0"] * batch,
+        text_inputs=[""] * batch,
         src_latents=latents,
         target_latents=latents,
         text_hidden_states=hidden,
@@ -82,11 +84,11 @@ def build_payload() -> Payload:
         lyric_hidden_states=hidden,
         lyric_attention_mask=mask,
         refer_audio_acoustic_hidden_states_packed=latents,
-        refer_audio_order_mask=torch.zeros(BATCH, dtype=torch.long),
-        chunk_mask=torch.ones(BATCH, FRAMES, CHANNELS),
-        spans=[("full", 0, FRAMES)] * BATCH,
-        is_covers=torch.zeros(BATCH, dtype=torch.bool),
-        lyric_token_idss=torch.zeros(BATCH, TOKENS, dtype=torch.long),
+        refer_audio_order_mask=torch.zeros(batch, dtype=torch.long),
+        chunk_mask=torch.ones(batch, frames, CHANNELS),
+        spans=[("full", 0, frames)] * batch,
+        is_covers=torch.zeros(batch, dtype=torch.bool),
+        lyric_token_idss=torch.zeros(batch, TOKENS, dtype=torch.long),
     )
 
 
@@ -96,10 +98,12 @@ def build_host(
     config: Mapping[str, bool] | None,
     decoder: CountingDecoder | None = None,
     compiled: bool = False,
+    frames: int = FRAMES,
 ) -> Any:
     """A host of the checkout's own two mixins, with the attributes that they read, under the handler's name.
 
     config: attributes of `host.config`; None means a host without that attribute.
+    decoder: the batch that it is made for is the host's too. frames: latent frames, 25 a second.
     compiled: what the application sets when a compiled decoder step is requested.
     """
     # Under the names of the application's classes: a checkout must not tell this run from a real one by them.
@@ -108,16 +112,16 @@ def build_host(
     settings = None if config is None else SimpleNamespace(**config)
     if settings is not None:
         host.config = settings
-    host.model = FakeModel(settings)
-    host.is_turbo_model = lambda: bool(getattr(settings, "is_turbo", False))
     host.mlx_decoder = decoder or CountingDecoder()
+    host.model = FakeModel(settings, host.mlx_decoder.batch, frames)
+    host.is_turbo_model = lambda: bool(getattr(settings, "is_turbo", False))
     _rename(type(host.model), "AceStepConditionGenerationModel", "acestep_v15_base.modeling_acestep_v15_base")
     _rename(type(host.mlx_decoder), "MLXDiTDecoder", "acestep.models.mlx.dit_model")
     host.use_mlx_dit = True
     host.mlx_dit_compiled = compiled
     host.device = "cpu"
     host.dtype = torch.float32
-    host.silence_latent = torch.zeros(1, FRAMES, CHANNELS)
+    host.silence_latent = torch.zeros(1, frames, CHANNELS)
     _record_exceptions(host)
     return host
 

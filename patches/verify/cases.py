@@ -10,6 +10,7 @@ from typing import Any
 CUSTOM = tuple(1.0 - 0.024 * i for i in range(40))
 CUSTOM_LONG = tuple((1.0 - i / 300) ** 1.5 for i in range(300))
 TURBO_STEPS = 8
+MOST_AT_REAL_SIZE = 64  # steps; more would take seconds
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Case:
     timesteps: custom timesteps in (0, 1], possibly with trailing zeros; None means the default schedule.
     run: when and how it runs, as shown in the report.
     compiled: the host asks for a compiled decoder step. thread: runs in a worker thread.
-    seed: of the noise and of the velocities; a case of its own has one of its own.
+    batch, frames: number of generations at once, and their latent frames (25 a second).
+    seed: of the noise and of the velocities; no two cases have the same.
     """
 
     model: str
@@ -34,6 +36,8 @@ class Case:
     run: str = ""
     compiled: bool = False
     thread: bool = False
+    batch: int = 1
+    frames: int = 8
     seed: int = 0
 
     @property
@@ -98,17 +102,19 @@ def _text(value: Any) -> str | None:
 
 
 def plan_cases(steps: Sequence[int], shift: float, guidance_scale: float) -> list[Case]:
-    """Base: each request in order, guided, compiled, in a worker thread, and again in reverse order; turbo and a host
-    without config in between, at the counts where a mix-up would show."""
+    """Base: each request in order, guided, compiled, in a worker thread, at another shift, and again in reverse order;
+    some of them at a real size. Turbo and a host without config in between, at the counts where a mix-up would show."""
     base, turbo = {"is_turbo": False}, {"is_turbo": True}
     requests: list[dict[str, Any]] = [{"steps": count} for count in dict.fromkeys(steps)]
     requests += [{"timesteps": CUSTOM}, {"timesteps": CUSTOM_LONG}]
     planned: list[dict[str, Any]] = []
 
     def add(requests: Sequence[Mapping[str, Any]], **further: Any) -> None:
-        planned.extend({"shift": shift, **request, **further} for request in requests)
+        planned.extend({"shift": shift, **further, **request} for request in requests)
 
     most = max(steps)
+    not_many = max([count for count in steps if count <= MOST_AT_REAL_SIZE], default=min(steps))
+    other_shift = 1.0 if shift != 1 else 3.0  # LEGO is run at 1, the default is 3
     add(requests, model="base", config=base, run="in order")
     add([{"steps": count} for count in sorted({TURBO_STEPS, most})], model="turbo", config=turbo)
     add([{"timesteps": CUSTOM}], model="turbo", config=turbo)
@@ -118,5 +124,8 @@ def plan_cases(steps: Sequence[int], shift: float, guidance_scale: float) -> lis
     )
     add(requests, model="base", config=base, run="compiled", compiled=True)
     add(requests, model="base", config=base, run="worker thread", thread=True)
+    add(requests, model="base", config=base, run=f"shift {other_shift:g}", shift=other_shift)
+    real_size = {"run": "batch of 2 at 60 s", "batch": 2, "frames": 1500}
+    add([{"steps": not_many}, {"timesteps": CUSTOM}], model="base", config=base, **real_size)
     add(requests[::-1], model="base", config=base, run="reverse order")
-    return [Case(**fields, seed=seed) for seed, fields in enumerate(planned)]
+    return [Case(**fields, seed=2 * number) for number, fields in enumerate(planned)]

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..harness.fakes import BATCH, CountingDecoder
+from ..harness.fakes import CountingDecoder
 from .trace import StepTrace
 
 
@@ -22,9 +22,9 @@ class RandomVelocityDecoder(CountingDecoder):
     Both guidance branches get the same velocity, so that guidance of any kind and size changes nothing.
     """
 
-    def __init__(self, seed: int, trace: StepTrace | None = None) -> None:
+    def __init__(self, seed: int, batch: int, trace: StepTrace | None = None) -> None:
         """trace: is told of each evaluation."""
-        super().__init__()
+        super().__init__(batch)
         self._trace = trace
         self.latents: list[np.ndarray] = []
         self.velocities: list[np.ndarray] = []
@@ -36,10 +36,10 @@ class RandomVelocityDecoder(CountingDecoder):
         super().__call__(hidden_states, timestep, *rest, cache=cache, **given)
         if self._trace is not None:
             self._trace.decoder_called()
-        self.latents.append(np.array(hidden_states[:BATCH].astype(mx.float32)))
+        self.latents.append(np.array(hidden_states[: self.batch].astype(mx.float32)))
         self.velocities.append(self._random.standard_normal(self.latents[-1].shape, dtype=np.float32))
         velocity = mx.array(self.velocities[-1]).astype(hidden_states.dtype)
-        branches = hidden_states.shape[0] // BATCH
+        branches = hidden_states.shape[0] // self.batch
         return mx.concatenate([velocity] * branches, axis=0) if branches > 1 else velocity, cache
 
 

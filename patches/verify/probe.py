@@ -149,8 +149,8 @@ class Run:
         self.trace = trace
         execute, diffusion = class_with(files["execute"], EXECUTE), class_with(files["diffusion"], RUN)
         while True:
-            self.decoder: RandomVelocityDecoder = RandomVelocityDecoder(case.seed, trace)
-            host = build_host(execute, diffusion, case.config, self.decoder, case.compiled)
+            self.decoder: RandomVelocityDecoder = RandomVelocityDecoder(case.seed, case.batch, trace)
+            host = build_host(execute, diffusion, case.config, self.decoder, case.compiled, case.frames)
             self.returned: Any = None
             self.error: BaseException | None = None
             self._drive(host)
@@ -197,12 +197,12 @@ class Run:
 
 def request_generation(host: Any, case: Case) -> dict[str, Any]:
     """Build the keyword arguments and execute them, as the application does. Returns the outputs."""
-    from ..harness.fakes import BATCH, build_payload, call_by_name
+    from ..harness.fakes import build_payload, call_by_name
 
-    payload = build_payload()
+    payload = build_payload(case.batch, case.frames)
     known: dict[str, Any] = {
         "payload": payload,
-        "seed_param": [case.seed] * BATCH,
+        "seed_param": [case.seed + item for item in range(case.batch)],
         "infer_steps": case.steps,
         "guidance_scale": case.guidance_scale,
         "audio_cover_strength": 1.0,

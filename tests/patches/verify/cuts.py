@@ -146,6 +146,21 @@ TRACED: dict[str, Edit] = {
             f"        num_steps = min(num_steps, 8)  {MARK}\n",
         ),
     ),
+    "only_a_batch_is_cut": _edit(
+        "generate",
+        (COUNT, f"{COUNT}    if src_latents_shape[0] > 1:\n        num_steps = min(num_steps, 8)  {MARK}\n"),
+    ),
+    "only_long_latents_are_cut": _edit(
+        "diffusion",
+        (
+            CALL_GENERATE,
+            f"        if src_latents.shape[1] > 750:\n            infer_steps = min(infer_steps, 20)  {MARK}\n"
+            + CALL_GENERATE,
+        ),
+    ),
+    "only_shift_1_is_cut": _edit(
+        "generate", (COUNT, f"{COUNT}    if shift == 1:\n        num_steps = min(num_steps, 8)  {MARK}\n")
+    ),
     "only_a_compiled_step_is_cut": _edit(
         "generate", (COUNT, f"{COUNT}    if compile_model:\n        num_steps = min(num_steps, 8)  {MARK}\n")
     ),

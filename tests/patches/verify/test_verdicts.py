@@ -353,11 +353,16 @@ def test_every_base_request_runs_in_every_way() -> None:
     cases = plan_cases((27, 1000), shift=2.0, guidance_scale=5.0)
     base = [case for case in cases if case.model == "base"]
     requests = ["27 steps", "1000 steps", "40 custom timesteps", "300 custom timesteps"]
-    ways = ["in order", "guidance 5", "compiled", "worker thread", "reverse order"]
-    assert [(case.run, case.requested) for case in base] == [
+    ways = ["in order", "guidance 5", "compiled", "worker thread", "shift 1", "reverse order"]
+    assert [(case.run, case.requested) for case in base if case.batch == 1] == [
         (way, request) for way in ways for request in (requests[::-1] if way == "reverse order" else requests)
     ]
-    assert {case.shift for case in cases} == {2.0}
+    assert {(case.run, case.requested) for case in base if case.batch == 2 and case.frames == 1500} == {
+        ("batch of 2 at 60 s", "27 steps"),
+        ("batch of 2 at 60 s", "40 custom timesteps"),
+    }
+    assert {case.shift for case in cases if case.run != "shift 1"} == {2.0}
+    assert {case.shift for case in cases if case.run == "shift 1"} == {1.0}
     assert {case.run for case in base if case.guidance_scale == 5.0} == {"guidance 5"}
     assert {case.run for case in base if case.thread} == {"worker thread"}
     assert {case.run for case in base if case.compiled} == {"compiled"}
