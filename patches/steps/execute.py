@@ -17,7 +17,8 @@ from ..engine.source import Source
 from ..engine.states import CannotEdit, OtherCode, UpstreamFix
 from .names import RUN
 
-_UPSTREAM_FIX = re.compile(r"[A-Za-z_]\w*\.get\(\"infer_steps\"\)")
+_DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_UPSTREAM_FIX = '.get("infer_steps")'
 
 
 def find(source: Source) -> Found:
@@ -30,7 +31,7 @@ def find(source: Source) -> Found:
     present = arguments.named("infer_steps")
     if present is not None:
         value = present.text.partition("=")[2].strip()
-        if _UPSTREAM_FIX.fullmatch(value) and value.partition(".")[0] in _request_dicts(source, call):
+        if value in [name + _UPSTREAM_FIX for name in _request_dicts(source, call)]:
             return UpstreamFix("the call passes infer_steps")
         return OtherCode(f"the call of {RUN} passes {_one_line(present.text)}")
     unpacked = [item.text for item in arguments.items if item.stars]
@@ -49,22 +50,26 @@ def _request_dicts(source: Source, call: ast.Call) -> list[str]:
     for keyword in call.keywords:
         if keyword.arg == "timesteps":
             match keyword.value:
-                case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="get")):
-                    return [name]
-                case ast.Subscript(value=ast.Name(id=name)):
-                    return [name]
+                case ast.Call(func=ast.Attribute(value=value, attr="get")) | ast.Subscript(value=value):
+                    if _is_name(value):
+                        return [ast.unparse(value)]
     return sorted(_given_to_pytorch(source, call))
 
 
 def _given_to_pytorch(source: Source, call: ast.Call) -> set[str]:
     return {
-        keyword.value.id
+        ast.unparse(keyword.value)
         for function in ast.walk(source.tree)
         if isinstance(function, ast.FunctionDef) and any(node is call for node in ast.walk(function))
         for other in calls_of(source, "generate_audio", function)
         for keyword in other.keywords
-        if keyword.arg is None and isinstance(keyword.value, ast.Name)
+        if keyword.arg is None and _is_name(keyword.value)
     }
+
+
+def _is_name(node: ast.expr) -> bool:
+    """Whether reading the expression a second time calls nothing: `a` or `a.b`."""
+    return _DOTTED_NAME.fullmatch(ast.unparse(node)) is not None
 
 
 def _one_line(text: str) -> str:
