@@ -1,6 +1,7 @@
 """Insertions into parameter lists, argument lists and blocks, each behind a mark, and their exact removal.
 
-A mark is a comment line that begins with `# LEGO patch (NAME)`. What follows the name is part of the format:
+A mark is a comment line that begins with `# LEGO patch (NAME)`, or `# LEGO patch (NAME) 1 of 3` where the patch has
+several parts in the file. What follows is part of the format:
 
     # LEGO patch (NAME)                   the next lines are the inserted items
     # LEGO patch (NAME), comma added      the same, and the item before got its comma
@@ -76,13 +77,18 @@ def apply_splices(text: str, splices: Sequence[Splice]) -> str:
 
 
 def insert(source: Source, mark: str, insertions: Sequence[Insertion]) -> str:
-    """The text of `source` with the insertions, each behind `mark`. Raises CannotEdit."""
+    """The text of `source` with the insertions, each behind `mark`. Raises CannotEdit.
+
+    Several are numbered, so that a file that lost one of the marks cannot be taken for one that never had it.
+    """
     splices: list[Splice] = []
-    for insertion in insertions:
+    ordered = sorted(insertions, key=lambda i: i.at if isinstance(i, AddBlock) else i.target.open)
+    for number, insertion in enumerate(ordered, 1):
+        numbered = f"{mark} {number} of {len(ordered)}" if len(ordered) > 1 else mark
         if isinstance(insertion, AddBlock):
-            splices.append(_block(source.text, mark, insertion))
+            splices.append(_block(source.text, numbered, insertion))
         else:
-            splices += _items(source.text, mark, insertion)
+            splices += _items(source.text, numbered, insertion)
     return apply_splices(source.text, splices)
 
 
@@ -94,7 +100,7 @@ def remove(source: Source, mark: str, items: Sequence[str], block_sizes: Mapping
     the result is the text before.
     """
     splices: list[Splice] = []
-    for found in re.finditer(rf"(?m)^[ \t\f]*{re.escape(mark)}(.*?)(?=\r?$)", source.text):
+    for found in re.finditer(rf"(?m)^[ \t\f]*{re.escape(mark)}(?: \d+ of \d+)?(.*?)(?=\r?$)", source.text):
         form = found.group(1)
         start = break_before(source.text, found.start())
         if form in block_sizes:
@@ -197,7 +203,7 @@ def _exploded(text: str, mark: str, add: AddItems) -> Splice:
         raise CannotEdit(
             "the list of items has an item of several lines in a form that cannot be edited safely"
         )
-    written = was if "\n" not in was else json.dumps(was)
+    written = was if "\n" not in was else json.dumps(was.replace("\r\n", "\n"))
     lines = [*old[:at], *add.new, *old[at:]]
     made = ["(", f"{mark}{_WAS}{written}", *(f"{item}," for item in lines)]
     newline = newline_at(text, target.open)
@@ -216,7 +222,8 @@ def _restored(source: Source, start: int, was: str) -> list[Splice] | None:
         text = json.loads(was) if was.startswith('"') else was
     except ValueError:
         return None
-    return [Splice(opening, source.tokens[source.brackets[index]].end, str(text))]
+    text = str(text).replace("\n", newline_at(source.text, opening))
+    return [Splice(opening, source.tokens[source.brackets[index]].end, text)]
 
 
 def _without_block(text: str, start: int, end: int, lines: int) -> Splice:

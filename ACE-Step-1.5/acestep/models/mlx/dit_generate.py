@@ -21,7 +21,7 @@ VALID_TIMESTEPS = sorted({t for table in SHIFT_TIMESTEPS.values() for t in table
 def get_timestep_schedule(
     shift: float = 3.0,
     timesteps: list[float] | None = None,
-    # LEGO patch (generate)
+    # LEGO patch (generate) 1 of 4
     infer_steps: int = 8,
     is_turbo: bool = True,
 ) -> list[float]:
@@ -32,7 +32,7 @@ def get_timestep_schedule(
     timesteps, at most 20, each moved to the nearest valid value.
     Raises ValueError where a base model is asked for no whole number of steps or for timesteps that do not fall.
     """
-    # LEGO patch (generate): a base model takes the requested steps.
+    # LEGO patch (generate) 2 of 4: a base model takes the requested steps.
     if not is_turbo and timesteps is not None:
         custom = [float(t) for t in timesteps]
         while custom and custom[-1] == 0:
@@ -96,7 +96,7 @@ def mlx_generate_diffusion(
     cfg_interval_start: float = 0.0,
     cfg_interval_end: float = 1.0,
     disable_tqdm: bool = False,
-    # LEGO patch (generate)
+    # LEGO patch (generate) 3 of 4
     infer_steps: int = 8,
     is_turbo: bool = True,
 ) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def mlx_generate_diffusion(
 
     total_start = time.perf_counter()
     t_schedule = get_timestep_schedule(
-        # LEGO patch (generate), was: (shift, timesteps)
+        # LEGO patch (generate) 4 of 4, was: (shift, timesteps)
         shift,
         timesteps,
         infer_steps=infer_steps,

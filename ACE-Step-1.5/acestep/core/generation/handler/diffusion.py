@@ -37,7 +37,7 @@ class DiffusionMixin:
         cfg_interval_start: float = 0.0,
         cfg_interval_end: float = 1.0,
         disable_tqdm: bool = False,
-        # LEGO patch (diffusion)
+        # LEGO patch (diffusion) 1 of 3
         infer_steps: int = 8,
     ) -> dict[str, Any]:
         """Tensors as `prepare_condition` gives them; the attention mask is not used, on neither backend.
@@ -45,7 +45,7 @@ class DiffusionMixin:
         Returns target_latents and noise [batch, frames, 64] on the host's device and of its dtype, the timesteps
         that ran, and time_costs in seconds. ValueError where the batch sizes differ.
         """
-        # LEGO patch (diffusion): the model kind chooses the timestep schedule.
+        # LEGO patch (diffusion) 2 of 3: the model kind chooses the timestep schedule.
         config = getattr(self, "config", None)
         is_turbo = config is None or getattr(config, "is_turbo", False)
         tensors = {"encoder_hidden_states": encoder_hidden_states, "context_latents": context_latents}
@@ -71,7 +71,7 @@ class DiffusionMixin:
             cfg_interval_start=cfg_interval_start,
             cfg_interval_end=cfg_interval_end,
             disable_tqdm=disable_tqdm,
-            # LEGO patch (diffusion)
+            # LEGO patch (diffusion) 3 of 3
             infer_steps=infer_steps,
             is_turbo=is_turbo,
         )
