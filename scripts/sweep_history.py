@@ -1,7 +1,8 @@
-"""Repeats the real-history figures of the patch kit on anybody's clone of ACE-Step 1.5.
+"""Tries the patch kit on every distinct state that the patched files had in the history of a clone of ACE-Step 1.5.
 
-Each distinct state of the three files, with LF and with CRLF: apply, verify, apply again (writes nothing), revert
-(the same bytes). Nothing is written into the clone; each state is taken out into a temporary folder.
+Each state, with LF and with CRLF, is extracted into a temporary folder and patched there: apply, check, apply again
+(writes nothing), revert (the same bytes); a series that cannot be applied has to leave every byte as it was. With the
+series `steps` the proof runs as well. The clone is only read.
 """
 
 import argparse
@@ -10,80 +11,63 @@ import io
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from patches.checkout import DIFFUSION, EXECUTE, GENERATE, GENERATE_EARLY
 from patches.cli import main as patches_main
-from patches.verify import render_report, verify_checkout
+from patches.commands import ALL_SERIES
 
-FILES = [path.as_posix() for path in (EXECUTE, DIFFUSION, GENERATE, GENERATE_EARLY)]
-
-
-@dataclass(frozen=True)
-class State:
-    """The newest commit that holds one distinct state of the three files, below `prefix` in the repository."""
-
-    commit: str
-    prefix: str
+THREE_FILES = [path.as_posix() for path in (EXECUTE, DIFFUSION, GENERATE, GENERATE_EARLY)]
+DECODERS = [str(path.with_name(path.name.replace("generate", "model"))) for path in (GENERATE, GENERATE_EARLY)]
 
 
 def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
-    done = subprocess.run(
-        ["git", "-C", str(repository), *arguments], input=stdin, capture_output=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(
-            f"git {arguments[0]} in {repository}: {done.stderr.decode(errors='replace').strip()}"
-        )
-    return done.stdout
+    command = ["git", "-C", str(repository), *arguments]
+    return subprocess.run(command, input=stdin, stdout=subprocess.PIPE, check=True).stdout
 
 
-def distinct_states(repository: Path, revision: str, prefix: str) -> list[State]:
-    """One state for each distinct set of the three files, newest first; commits without E are before be99eb9."""
-    names = [prefix + name for name in FILES]
-    seen: dict[tuple[str, ...], State] = {}
-    for commit in git(repository, "log", "--format=%H", revision, "--", *names).decode().split():
-        listed = git(repository, "ls-tree", commit, "--", *names).decode().splitlines()
+def files_of(series: str) -> list[str]:
+    """The files that the patches of a series are for, in both homes of the MLX loop."""
+    (patches,) = [one.patches for one in ALL_SERIES if one.name == series]
+    others = {patch.target for patch in patches if "/" in patch.target}
+    return [*THREE_FILES, *sorted(others), *(DECODERS if others else [])]
+
+
+def distinct_states(repository: Path, revision: str, prefix: str, names: Sequence[str]) -> list[str]:
+    """The newest commit of each distinct set of these files; without the file of the patch `execute` there is none."""
+    paths = [prefix + name for name in names]
+    seen: dict[tuple[str, ...], str] = {}
+    for commit in git(repository, "log", "--format=%H", revision, "--", *paths).decode().split():
+        listed = git(repository, "ls-tree", commit, "--", *paths).decode().splitlines()
         blobs = {line.split("\t")[1]: line.split()[2] for line in listed}
-        if names[0] in blobs:
-            seen.setdefault(tuple(blobs.get(name, "") for name in names), State(commit, prefix))
+        if paths[0] in blobs:
+            seen.setdefault(tuple(blobs.get(path, "") for path in paths), commit)
     return list(seen.values())
 
 
-def extract(repository: Path, state: State, folder: Path) -> None:
-    """Writes the Python files of acestep/ at `state` below `folder`, in one git process."""
-    root = f"{state.prefix}acestep"
-    listed = git(repository, "ls-tree", "-r", "--full-tree", state.commit, "--", root).decode().splitlines()
-    names = [line.split("\t")[1] for line in listed if line.endswith(".py")]
-    wanted = "".join(f"{state.commit}:{name}\n" for name in names).encode()
-    out, at = git(repository, "cat-file", "--batch", stdin=wanted), 0
-    for name in names:
+def extract(repository: Path, commit: str, prefix: str, folder: Path, newline: bytes) -> None:
+    """Writes the Python files of acestep/ below `folder`, every line ended by `newline`."""
+    listed = git(repository, "ls-tree", "-r", "--full-tree", commit, "--", f"{prefix}acestep").decode()
+    blobs = {line.split("\t")[1]: line.split()[2] for line in listed.splitlines() if line.endswith(".py")}
+    out, at = git(repository, "cat-file", "--batch", stdin="\n".join(blobs.values()).encode()), 0
+    for name in blobs:
         end = out.index(b"\n", at)
-        head = out[at:end].split()
-        at = end + 1
-        if head[-1] == b"missing":
-            continue
-        target = folder / name[len(state.prefix) :]
+        size = int(out[at:end].split()[2])
+        at = end + 1 + size + 1
+        target = folder / name.removeprefix(prefix)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(out[at : at + int(head[2])])
-        at += int(head[2]) + 1
+        data = out[end + 1 : end + 1 + size].replace(b"\r\n", b"\n")
+        target.write_bytes(data.replace(b"\n", newline))
 
 
-def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file with its bytes and the time of its last change in ns (the bytecode that verify may leave aside)."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
-    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
-
-
-def same_bytes(one: dict[str, tuple[bytes, int]], other: dict[str, tuple[bytes, int]]) -> bool:
-    return {name: data for name, (data, _) in one.items()} == {
-        name: data for name, (data, _) in other.items()
-    }
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but the bytecode that a proof may leave behind."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
+    return {str(path): path.read_bytes() for path in files}
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -93,53 +77,56 @@ def run(*arguments: str) -> tuple[int, str]:
     return status, out.getvalue().strip()
 
 
-def sweep_one(folder: Path) -> Iterator[tuple[str, bool, str]]:
-    """Each step with whether it held, and what was said if it did not."""
-    before = snapshot(folder)
-    status, said = run("apply", str(folder))
-    yield "apply", status == 0, said
+def try_one(folder: Path, series: str, with_proof: bool) -> tuple[str, str]:
+    """How it went, in one word or two, and what was said where it went wrong."""
+    root, chosen = str(folder), ("--series", series)
+    before = contents(folder)
+    status, said = run("apply", root, *chosen)
+    after = contents(folder)
     if status:
-        yield "untouched", snapshot(folder) == before, "apply refused and wrote"
-        return
-    report = verify_checkout(folder)
-    yield "verify", report.honoured, render_report(report)
-    applied = snapshot(folder)
-    status, said = run("apply", str(folder))
-    yield "again", status == 0 and snapshot(folder) == applied, said
-    status, said = run("revert", str(folder))
-    yield "revert", status == 0 and same_bytes(snapshot(folder), before), said
+        return ("refused, untouched", said) if after == before else ("FAILED: refused and wrote", said)
+    status, said = run("check", root, *chosen)
+    if status:
+        return "FAILED: check after apply", said
+    if with_proof:
+        status, said = run("verify", root)
+        if status:
+            return "FAILED: not proved", said
+    status, said = run("apply", root, *chosen)
+    if status or contents(folder) != after:
+        return "FAILED: applied twice", said
+    status, said = run("revert", root, *chosen)
+    if status or contents(folder) != before:
+        return "FAILED: revert", said
+    return "patched, reverted" if after != before else "nothing to patch", ""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("repository", metavar="GITDIR", type=Path, help="a clone (bare or not)")
     parser.add_argument("--revision", default="HEAD", help="whose history to walk (default HEAD)")
     parser.add_argument("--prefix", default="", help="folder of the checkout in the repository, with a slash")
+    parser.add_argument("--series", default="steps", choices=[series.name for series in ALL_SERIES])
+    parser.add_argument("--no-proof", action="store_true", help="do not run the code of each state")
     options = parser.parse_args()
-    states = distinct_states(options.repository, options.revision, options.prefix)
-    good = 0
-    for number, state in enumerate(states, 1):
-        for newline in ("LF", "CRLF"):
-            began = time.perf_counter()
+    states = distinct_states(
+        options.repository, options.revision, options.prefix, files_of(options.series)
+    )
+    counts: Counter[str] = Counter()
+    for commit in states:
+        for newline in (b"\n", b"\r\n"):
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
-                extract(options.repository, state, folder)
-                if newline == "CRLF":
-                    for path in folder.rglob("*.py"):
-                        path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
-                steps = list(sweep_one(folder))
-            held = all(ok for _, ok, _ in steps)
-            good += held
-            words = " ".join(f"{word}:{'ok' if ok else 'FAILED'}" for word, ok, _ in steps)
-            took = time.perf_counter() - began
-            print(f"{number:3}  {state.commit[:10]}  {newline:4}  {words}  {took:.1f} s", flush=True)
-            for word, ok, said in steps:
-                if not ok:
-                    print(f"     {word}: {said}", flush=True)
-    print(f"{good} of {2 * len(states)} ({len(states)} distinct states, LF and CRLF)")
-    return 0 if states and good == 2 * len(states) else 1
+                extract(options.repository, commit, options.prefix, folder, newline)
+                with_proof = options.series == "steps" and not options.no_proof
+                word, said = try_one(folder, options.series, with_proof)
+            counts[word] += 1
+            ends = "LF" if newline == b"\n" else "CRLF"
+            print(f"{commit[:10]}  {ends:4}  {word}", flush=True)
+            if said:
+                print(f"    {said}", flush=True)
+    print(f"{len(states)} distinct states, LF and CRLF: {dict(counts)}")
+    return 1 if not states or any(word.startswith("FAILED") for word in counts) else 0
 
 
 if __name__ == "__main__":

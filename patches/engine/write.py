@@ -103,7 +103,10 @@ def _put_back(targets: Sequence[Path], changes: Sequence[Change], reason: str) -
         while replaced:
             target, change = replaced[-1]
             temporary, _ = _stage(target, change.before)
-            os.replace(temporary, target)
+            try:
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
             replaced.pop()
     except OSError as error:
         names = ", ".join(str(change.path) for _, change in replaced)
