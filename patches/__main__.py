@@ -1,9 +1,10 @@
 """Entry of `python -m patches`, of `python PATH/TO/patches` and of the console command.
 
-Started by its path, this folder is loaded as a package under the name that it has when installed, and nothing of the
-current directory can be imported.
+Started by its path, this folder is loaded as a package under the name that it has when installed. Nothing of the
+current directory can be imported from here on.
 """
 
+import os
 import sys
 
 PACKAGE = "acestep_lego_patches"
@@ -18,27 +19,39 @@ def run() -> int:
             file=sys.stderr,
         )
         return 2
+    folder = os.path.dirname(os.path.realpath(__file__))
+    _leave_out(folder)
     import importlib
 
-    package = __package__ or _load_by_path()
-    if sys.argv[1:2] == ["_child"]:
-        importlib.import_module(f"{package}.{sys.argv[2]}").main()
-        return 0
-    status: int = importlib.import_module(f"{package}.cli").run()
+    try:
+        package = __package__ or _load_by_path(folder)
+        if sys.argv[1:2] == ["_child"]:
+            importlib.import_module(f"{package}.{sys.argv[2]}").main()
+            return 0
+        cli = importlib.import_module(f"{package}.cli")
+    except KeyboardInterrupt:
+        print("Interrupted. All files are as they were.", file=sys.stderr)
+        return 130
+    status: int = cli.run()
     return status
 
 
-def _load_by_path() -> str:
+def _leave_out(folder: str) -> None:
+    """Takes `folder` and the current directory from the import path; this has to come before any further import."""
+    not_wanted = {folder}
+    try:
+        not_wanted.add(os.path.realpath(os.getcwd()))
+    except OSError:  # it was deleted
+        pass
+    sys.path[:] = [entry for entry in sys.path if os.path.isabs(entry) and os.path.realpath(entry) not in not_wanted]
+
+
+def _load_by_path(folder: str) -> str:
     """Loads this folder as a package without putting any folder on the import path. Returns its name."""
     import importlib.util
-    from pathlib import Path
 
-    folder = Path(__file__).resolve().parent
-    sys.path[:] = [
-        entry for entry in sys.path if entry and Path(entry).resolve() not in (folder, Path.cwd().resolve())
-    ]
     spec = importlib.util.spec_from_file_location(
-        PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        PACKAGE, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
     )
     assert spec is not None
     assert spec.loader is not None

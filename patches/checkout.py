@@ -31,13 +31,11 @@ class Checkout:
     generate: Path
 
     def path(self, target: str) -> Path:
-        """The file that a patch is for: "execute", "diffusion", "generate", "decoder", or a path below the root.
-
-        Raises LeavesRoot for a link that leads out of the checkout.
-        """
+        """The file that a patch is for: "execute", "diffusion", "generate", "decoder", or a path below the root."""
         if target == "decoder":  # dit_model.py, model.py in the early home
-            return inside(self.root, self.generate.with_name(self.generate.name.replace("generate", "model")))
-        return inside(self.root, getattr(self, target, self.root / target))
+            return self.generate.with_name(self.generate.name.replace("generate", "model"))
+        path: Path = getattr(self, target, self.root / target)
+        return path
 
     def name(self, path: Path) -> str:
         """`path` as it is shown to people and written into diffs: relative to the root, with slashes."""
@@ -53,6 +51,15 @@ def locate(root: Path) -> Checkout:
         FilesMissing: acestep/ is there, one of the three files is not.
         LeavesRoot: one of the three is a link that leads out of `root`.
     """
+    try:
+        return _locate(root)
+    except OSError as error:
+        raise WrongFolder(
+            f"{root}: expected the folder that holds acestep/, found one that cannot be read: {error.strerror}."
+        ) from error
+
+
+def _locate(root: Path) -> Checkout:
     if not root.is_dir():
         raise WrongFolder(f"{root}: expected the folder that holds acestep/, found {_kind(root)}.")
     if not (root / "acestep").is_dir():

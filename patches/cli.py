@@ -15,17 +15,17 @@ from typing import NoReturn
 
 from . import commands
 from .errors import KitError, WrongUsage
-from .report import Outcome, fits_terminal
+from .report import CANNOT, Outcome, fits_terminal
 
 INTERRUPTED = 130
 
 
 def run() -> int:
     """The command line in a terminal: one line for Ctrl-C, a closed or full output, and no traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         status = main()
         sys.stdout.flush()
         return status
@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcome = verb(options)
     except KitError as error:
         outcome = Outcome(error.exit_status, str(error), {"error": str(error)}, is_error=True)
+    except OSError as error:
+        text = f"{error.filename or 'The system'}: {error.strerror}. {commands.what_was_written()}"
+        outcome = Outcome(CANNOT, text, {"error": text}, is_error=True)
     if as_json:
         print(json.dumps({**outcome.facts, "exit": outcome.status}, indent=2))
     elif outcome.data is not None:

@@ -42,7 +42,10 @@ def command(*words: str | Path) -> str:
 
 def _short(path: str) -> str:
     """Relative to the current directory where the path is below it."""
-    here = os.path.join(os.getcwd(), "")
+    try:
+        here = os.path.join(os.getcwd(), "")
+    except OSError:  # it was deleted
+        return path
     return path.removeprefix(here) if path.startswith(here) else path
 
 

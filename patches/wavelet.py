@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 
-from .checkout import Checkout
+from .checkout import Checkout, inside
 from .engine.source import read
 from .errors import KitError
 from .report import command
@@ -19,7 +19,7 @@ _FILE = "acestep/inference.py"
 def note_on_wavelet_correction(checkout: Checkout) -> list[str]:
     """One sentence where the default is on, none where it is off, absent or cannot be read."""
     try:
-        tree = read(_FILE, checkout.path(_FILE)).tree
+        tree = read(_FILE, inside(checkout.root, checkout.path(_FILE))).tree
     except KitError:
         return []
     defaults = [

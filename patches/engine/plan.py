@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..checkout import Checkout
+from ..checkout import Checkout, inside
 from ..errors import CannotRevert, KitError, UnreadableSource
 from .patch import Patch
 from .series import Series
@@ -98,7 +98,7 @@ def make_revert(checkout: Checkout, series: Series) -> Plan:
         if source is None:
             continue
         without = older.get(patch.target) or (patch.revert(source) if patch.is_in(source) else source)
-        if patch.trace and patch.trace in without.text:
+        if patch.trace and patch.trace in without.text and not older:
             raise CannotRevert(
                 f"{source.name}: the text of this kit (patch {patch.name}) stands there without its mark, so the "
                 "bytes before `apply` cannot be proved"
@@ -114,11 +114,8 @@ def _read(checkout: Checkout, series: Series) -> tuple[dict[Path, Source], dict[
     unreadable: dict[Path, str] = {}
     for path in dict.fromkeys(checkout.path(patch.target) for patch in series.patches):
         name = checkout.name(path)
-        if not path.is_file():
-            unreadable[path] = f"{name}: expected a file, found none."
-            continue
         try:
-            before[path] = read(name, path)
+            before[path] = read(name, inside(checkout.root, path))
         except KitError as error:
             unreadable[path] = str(error)
     return before, unreadable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import os
 import re
 import tokenize
 import warnings
@@ -113,10 +114,12 @@ class Source:
 
 def read(name: str, path: Path) -> Source:
     """Reads `path`; `name` is what messages call it. Raises UnreadableSource, in one sentence."""
+    if not os.path.isfile(path):
+        raise UnreadableSource(f"{name}: expected a file, found none.")
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UnreadableSource(f"{name}: expected a readable file, found: {error.strerror}.") from error
+        raise UnreadableSource(f"{name}: expected a file that can be read, found: {error.strerror}.") from error
     return from_bytes(name, data)
 
 

@@ -31,13 +31,13 @@ def find(source: Source) -> Found:
     present = arguments.named("infer_steps")
     if present is not None:
         value = present.text.partition("=")[2].strip()
-        if value in [name + _UPSTREAM_FIX for name in _request_dicts(source, call)]:
+        if value in [name + _UPSTREAM_FIX for name in request_dicts(source, call)]:
             return UpstreamFix("the call passes infer_steps")
         return OtherCode(f"the call of {RUN} passes {_one_line(present.text)}")
     unpacked = [item.text for item in arguments.items if item.stars]
     if unpacked:
         return OtherCode(f"the call of {RUN} passes {', '.join(unpacked)}, which may hold infer_steps")
-    names = _request_dicts(source, call)
+    names = request_dicts(source, call)
     if len(names) != 1:
         raise CannotEdit(f"expected one dict that holds the request, found {' and '.join(names) or 'none'}")
     new = f'infer_steps={names[0]}.get("infer_steps", 8)'
@@ -45,7 +45,7 @@ def find(source: Source) -> Found:
     return Edit("the call passes no infer_steps", [AddItems(arguments, after, (new,))])
 
 
-def _request_dicts(source: Source, call: ast.Call) -> list[str]:
+def request_dicts(source: Source, call: ast.Call) -> list[str]:
     """The names of the dict of the request: the call takes its timesteps from it, or PyTorch gets it as `**`."""
     for keyword in call.keywords:
         if keyword.arg == "timesteps":

@@ -14,6 +14,7 @@ from ..engine.lists import Item, ItemList, arguments_of, parameters_of
 from ..engine.source import Source
 from ..engine.states import CannotEdit
 from ..errors import CannotRevert, UnreadableSource
+from .execute import request_dicts
 from .names import GENERATE, KIND_ARGUMENT, KIND_PARAMETER, RUN, SCHEDULE, STEPS_ARGUMENT, STEPS_PARAMETER
 
 COMMENT = (
@@ -72,7 +73,9 @@ def _undone(source: Source, target: str, kept: frozenset[str]) -> tuple[Source, 
     cuts: list[Splice] = []
     taken: set[str] = set()
     for items, _, additions in _lists(source, target):
-        out = [a for a in additions if a.label not in kept and a.needs <= taken | {""} and _holds(items, a)]
+        # In diffusion the steps were also forwarded from a parameter that was there before.
+        there = taken | kept if target == "diffusion" else taken
+        out = [a for a in additions if a.label not in kept and a.needs <= there and _holds(items, a)]
         taken |= {a.label for a in out}
         cuts += _cut_items(source.text, items, [a.name for a in out])
     if target == "generate":
@@ -112,8 +115,8 @@ def _lists(source: Source, target: str) -> list[tuple[ItemList, Item | None, lis
         arguments = arguments_of(source, call)
         texts = [item.text for item in arguments.items if item.text.endswith('.get("infer_steps", 8)')]
         after = arguments.named("timesteps") or arguments.last
-        name = _request_name(arguments)
-        text = texts[0] if texts else f'infer_steps={name}.get("infer_steps", 8)'
+        names = request_dicts(source, call)
+        text = texts[0] if texts else f'infer_steps={"".join(names)}.get("infer_steps", 8)'
         return [(arguments, after, [_Addition("infer_steps", text, f"infer_steps passed to {RUN}")])]
     if target == "diffusion":
         function = the_function(source, RUN)
@@ -153,11 +156,6 @@ def _lists_of_generate(source: Source) -> list[tuple[ItemList, Item | None, list
 def _holds(items: ItemList, addition: _Addition) -> bool:
     item = items.named(addition.name)
     return item is not None and item.text == addition.text
-
-
-def _request_name(arguments: ItemList) -> str:
-    timesteps = arguments.named("timesteps")
-    return timesteps.text.partition("=")[2].partition(".")[0].strip() if timesteps else ""
 
 
 def _block(source: Source, kept: frozenset[str]) -> tuple[str, int]:

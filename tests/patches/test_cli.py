@@ -1,0 +1,272 @@
+"""The command line as people meet it: words, exit statuses, JSON, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from patches import commands
+from patches.cli import main
+from tests.patches.contract import DIFFUSION, EXECUTE, GENERATE, contents
+from tests.patches.mini_checkout import BEFORE, COMPILE_LINE, FIXED, STEPS_LINE, MiniCheckout
+
+PROJECT = Path(__file__).parents[2]
+TEXT_VERBS = ["check", "diff", "apply", "revert"]
+TIMESTEPS = "    timesteps: Optional[list] = None,\n):"
+SCHEDULER = BEFORE.edited("generate", (TIMESTEPS, TIMESTEPS.replace("):", "    scheduler=None,\n):")))
+SWITCHED_OFF = "get_timestep_schedule also takes scheduler=None, which a branch for base models would switch off"
+BROKEN = BEFORE.edited("diffusion", (COMPILE_LINE, "            compile_model=(\n"))
+UPSTREAM = FIXED.edited("execute", ('.get("infer_steps", 8)', '.get("infer_steps")'))
+OTHER = (
+    FIXED.edited("execute", ('generate_kwargs.get("infer_steps", 8)', "8"))
+    .edited("diffusion", (STEPS_LINE, "            infer_steps=infer_steps // 2,\n"))
+    .edited("generate", (TIMESTEPS.replace("):", "    infer_steps: Optional[int] = None,\n):"), "    timesteps=None,\n    infer_steps=None,\n    is_turbo=False,\n):"))
+)
+
+
+def python(*words: str | Path) -> str:
+    """A recommended command, with this interpreter."""
+    interpreter = sys.executable.removeprefix(f"{os.getcwd()}/")
+    return shlex.join([interpreter, "-m", "patches", *map(str, words)])
+
+
+CHECKED = {
+    "before": (BEFORE, 1, f"""\
+patch      state    file
+execute    missing  {EXECUTE}  the call passes no infer_steps
+diffusion  missing  {DIFFUSION}                 the call of mlx_generate_diffusion passes no infer_steps and no is_turbo
+generate   missing  {GENERATE}                           get_timestep_schedule takes no infer_steps and no is_turbo
+Read only, nothing was run: missing. Next: {python("apply", "--verify", "ROOT")}
+"""),
+    "upstream's fix": (UPSTREAM, 1, f"""\
+patch      state           file
+execute    upstream's fix  {EXECUTE}  the call passes infer_steps
+diffusion  missing         {DIFFUSION}                 the call of mlx_generate_diffusion passes no is_turbo
+generate   missing         {GENERATE}                           get_timestep_schedule takes no is_turbo
+Read only, nothing was run: missing. Next: {python("apply", "--verify", "ROOT")}
+"""),
+    "another schedule": (SCHEDULER, 3, f"""\
+patch      state     file
+execute    missing   {EXECUTE}  the call passes no infer_steps
+diffusion  missing   {DIFFUSION}                 the call of mlx_generate_diffusion passes no infer_steps and no is_turbo
+generate   conflict  {GENERATE}                           {SWITCHED_OFF}
+Read only, nothing was run: conflict. See what runs: {python("verify", "ROOT")}
+"""),
+    "other code": (OTHER, 1, f"""\
+patch      state       file
+execute    other code  {EXECUTE}  the call of _mlx_run_diffusion passes infer_steps=8
+diffusion  other code  {DIFFUSION}                 the call of mlx_generate_diffusion passes infer_steps=infer_steps // 2
+generate   other code  {GENERATE}                           get_timestep_schedule takes an is_turbo of its own
+Read only, nothing was run: other code. Not proved: run {python("verify", "ROOT")}
+"""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("checkout", "status", "expected"), CHECKED.values(), ids=CHECKED)
+def test_check_shows_the_text_of_each_file_and_what_to_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], checkout: MiniCheckout, status: int, expected: str
+) -> None:
+    root = checkout.write(tmp_path)
+    assert main(["check", str(root)]) == status
+    assert capsys.readouterr().out.replace(str(root), "ROOT") == expected
+
+
+def test_check_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--json", str(SCHEDULER.write(tmp_path))]) == 3
+    shown = json.loads(capsys.readouterr().out)
+    assert {name: shown[name] for name in ("root", "series", "state", "exit", "notes")} == {
+        "root": str(tmp_path), "series": "steps", "state": "conflict", "exit": 3, "notes": [],
+    }  # fmt: skip
+    row = {"patch": "generate", "file": GENERATE, "state": "conflict", "detail": SWITCHED_OFF}
+    assert shown["patches"][2] == row
+
+
+def test_apply_and_revert_write_once_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = BEFORE.write(tmp_path)
+    before, verify = contents(root), python("verify", tmp_path)
+    assert main(["apply", str(root)]) == 0
+    written = f"patched: {GENERATE}\npatched: {DIFFUSION}\npatched: {EXECUTE}\n"
+    assert capsys.readouterr().out == f"{written}Patched, not proved: run {verify}\n"
+    assert main(["check", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("patched  acestep/") == 3
+    assert said.endswith(f"Read only, nothing was run: patched. To see what runs: {verify}\n")
+    times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    assert main(["diff", str(root)]) == 0
+    assert capsys.readouterr() == ("", f"{root}: nothing to patch, no difference.\n")
+    assert main(["apply", str(root)]) == 0
+    nothing = f"{root}: nothing to patch, nothing was written. To see what runs: {verify}\n"
+    assert capsys.readouterr().out == nothing
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == times
+    assert main(["revert", str(root)]) == 0
+    assert capsys.readouterr().out == f"reverted: {EXECUTE}\nreverted: {DIFFUSION}\nreverted: {GENERATE}\n"
+    assert contents(root) == before
+    assert main(["revert", str(root)]) == 0
+    assert capsys.readouterr().out == f"{root}: holds no text of this kit.\n"
+
+
+@pytest.mark.parametrize("honoured", [True, False], ids=["honoured", "not-honoured"])
+def test_apply_verify_keeps_the_edits_only_where_the_run_shows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], honoured: bool
+) -> None:
+    root = BEFORE.write(tmp_path)
+    before, seen = contents(root), []
+
+    def verify(_: Path) -> SimpleNamespace:
+        seen.append(contents(root))
+        return SimpleNamespace(honoured=honoured, problem=None, to_json=lambda: {"honoured": honoured})
+
+    monkeypatch.setattr("patches.verify.verify_checkout", verify)
+    monkeypatch.setattr("patches.verify.render_report", lambda _: "the report")
+    assert main(["apply", "--verify", str(root)]) == (0 if honoured else 1)
+    shown = capsys.readouterr()
+    assert seen[0] != before
+    assert contents(root) == (seen[0] if honoured else before)
+    assert shown.out == (f"the report\nkept: {GENERATE}\nkept: {DIFFUSION}\nkept: {EXECUTE}\n" if honoured else "")
+    assert shown.err == ("" if honoured else "the report\nNot kept: every file is as it was before.\n")
+
+
+def test_apply_verify_puts_every_byte_back_where_the_proof_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = BEFORE.write(tmp_path)
+    before = contents(root)
+
+    def fail(_: Path) -> None:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr("patches.verify.verify_checkout", fail)
+    with pytest.raises(RuntimeError):
+        main(["apply", "--verify", str(root)])
+    assert contents(root) == before
+
+
+@pytest.mark.parametrize("verb", ["diff", "apply"])
+def test_all_or_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    root = SCHEDULER.write(tmp_path)
+    before = contents(root)
+    assert main([verb, str(root)]) == 3
+    assert capsys.readouterr() == (
+        "",
+        f"{GENERATE}: generate cannot be applied: {SWITCHED_OFF}. All or none: nothing was changed. "
+        f"execute, diffusion would go in. See what runs: {python('verify', root)}\n",
+    )
+    assert contents(root) == before
+
+
+@pytest.mark.parametrize("verb", TEXT_VERBS)
+def test_file_that_does_not_compile_is_said_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    root = BROKEN.write(tmp_path)
+    before = contents(root)
+    assert main([verb, str(root)]) == 3
+    shown = capsys.readouterr()
+    said = shown.out if verb == "check" else shown.err
+    assert f"{DIFFUSION}: expected a source that compiles, found line 20: '(' was never closed." in said
+    assert "git checkout" not in said
+    assert contents(root) == before
+
+
+@pytest.mark.parametrize("verb", TEXT_VERBS)
+def test_text_of_the_kit_that_was_edited_is_said_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    root = BEFORE.write(tmp_path)
+    assert main(["apply", str(root)]) == 0
+    path = root / GENERATE
+    path.write_text(path.read_text().replace("is_turbo: bool = True", "is_turbo: bool = False"))
+    before = contents(root)
+    capsys.readouterr()
+    assert main([verb, str(root)]) == 3
+    shown = capsys.readouterr()
+    said = shown.out + shown.err
+    assert "the text of this kit (patch generate) was edited after `apply`, so the bytes before it cannot be proved" in said
+    assert "git checkout" not in said
+    assert contents(root) == before
+
+
+@pytest.mark.parametrize("verb", [*TEXT_VERBS, "verify", "doctor"])
+def test_wrong_folder_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    root = BEFORE.write(tmp_path / "inner")
+    assert main([verb, "--json", str(tmp_path)]) == 2
+    assert json.loads(capsys.readouterr().out) == {
+        "error": f"{tmp_path}: expected the folder that holds acestep/, found none in it. Did you mean {root}?",
+        "exit": 2,
+    }
+
+
+WRONG_USAGE = {
+    "no verb": ([], "the following arguments are required: VERB"),
+    "no root": (["check"], "the following arguments are required: ROOT"),
+    "misspelt": (["aply", "."], "invalid choice: 'aply'"),
+    "no steps": (["verify", ".", "--steps", "0"], "expected a whole number of at least 1, found '0'"),
+    "no number": (["verify", ".", "--shift", "x"], "invalid float value: 'x'"),
+    "unknown option": (["check", ".", "--steps", "3"], "unrecognized arguments: --steps 3"),
+    "unknown series": (
+        ["apply", ".", "--series", "lego,mementum"],
+        "--series: expected steps or lego, or names of one series, found lego, mementum. See them with --list.",
+    ),
+    "one of three patches that depend on one another": (
+        ["apply", ".", "--series", "execute"],
+        "--series: expected steps or lego, or names of one series, found execute. See them with --list.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize(("arguments", "said"), WRONG_USAGE.values(), ids=WRONG_USAGE)
+def test_wrong_usage_is_status_two(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str, as_json: bool
+) -> None:
+    assert main([*arguments, *(["--json"] if as_json else [])]) == 2
+    shown = capsys.readouterr()
+    assert (shown.err == "") is as_json
+    assert said in (json.loads(shown.out)["error"] if as_json else shown.err)
+    assert shown.err.count("\n") == (0 if as_json else 1)
+
+
+def test_list_needs_no_checkout(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["apply", "--list"])
+    assert stop.value.code == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert names == [patch.name for series in commands.ALL_SERIES for patch in series.patches]
+
+
+def test_recommended_commands_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = BEFORE.write(tmp_path / "my checkout's")
+    assert main(["check", str(root)]) == 1
+    words = shlex.split(capsys.readouterr().out.rpartition("Next: ")[2])
+    assert words == [*shlex.split(python()), "apply", "--verify", str(root)]
+
+
+INFERENCE = "@dataclass\nclass GenerationParams:\n    dcw_enabled: bool = {}\n"
+
+
+@pytest.mark.parametrize(("default", "count"), [("True", 1), ("False", 0)])
+def test_wavelet_correction_that_is_on_by_default_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], default: str, count: int
+) -> None:
+    root = BEFORE.write(tmp_path)
+    (root / "acestep/inference.py").write_text(INFERENCE.format(default))
+    for verb in ("check", "apply"):
+        main([verb, str(root)])
+        said = capsys.readouterr().out
+        assert said.count("acestep/inference.py: the wavelet correction is on by default") == count
+        assert said.count("dcw_enabled=False") == count
+
+
+@pytest.mark.parametrize("root", ["x/" * 3000, "nul\0"], ids=["beyond-PATH_MAX", "NUL"])
+def test_root_that_no_file_system_has_is_one_sentence(capsys: pytest.CaptureFixture[str], root: str) -> None:
+    assert main(["check", root]) == 2
+    said = capsys.readouterr().err
+    assert "expected the folder that holds acestep/, found " in said
+    assert said.count("\n") == 1
