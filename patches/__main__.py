@@ -39,11 +39,13 @@ def run() -> int:
 def _leave_out(folder: str) -> None:
     """Takes `folder` and the current directory from the import path; this has to come before any further import."""
     not_wanted = {folder}
-    try:
+    try:  # noqa: SIM105  # contextlib would be imported before the path is clean
         not_wanted.add(os.path.realpath(os.getcwd()))
     except OSError:  # it was deleted
         pass
-    sys.path[:] = [entry for entry in sys.path if os.path.isabs(entry) and os.path.realpath(entry) not in not_wanted]
+    sys.path[:] = [
+        entry for entry in sys.path if os.path.isabs(entry) and os.path.realpath(entry) not in not_wanted
+    ]
 
 
 def _load_by_path(folder: str) -> str:

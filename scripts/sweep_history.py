@@ -22,7 +22,9 @@ from patches.cli import main as patches_main
 from patches.commands import ALL_SERIES
 
 THREE_FILES = [path.as_posix() for path in (EXECUTE, DIFFUSION, GENERATE, GENERATE_EARLY)]
-DECODERS = [str(path.with_name(path.name.replace("generate", "model"))) for path in (GENERATE, GENERATE_EARLY)]
+DECODERS = [
+    str(path.with_name(path.name.replace("generate", "model"))) for path in (GENERATE, GENERATE_EARLY)
+]
 
 
 def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
@@ -109,9 +111,7 @@ def main() -> int:
     parser.add_argument("--series", default="steps", choices=[series.name for series in ALL_SERIES])
     parser.add_argument("--no-proof", action="store_true", help="do not run the code of each state")
     options = parser.parse_args()
-    states = distinct_states(
-        options.repository, options.revision, options.prefix, files_of(options.series)
-    )
+    states = distinct_states(options.repository, options.revision, options.prefix, files_of(options.series))
     counts: Counter[str] = Counter()
     for commit in states:
         for newline in (b"\n", b"\r\n"):

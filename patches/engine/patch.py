@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import CannotRevert, UnreadableSource
-from .edits import Insertion, insert, mark_of, remove
+from .edits import AddBlock, Insertion, insert, mark_of, remove
 from .source import Source
 from .states import CannotEdit, Conflict, Missing, NotAffected, OtherCode, Patched, State, UpstreamFix
 
@@ -52,12 +52,22 @@ class Patch:
     trace: str = ""
     older: OlderForm | None = None
 
+    def __post_init__(self) -> None:
+        for first in self.block_sizes:
+            if not first.startswith(": "):
+                raise ValueError(
+                    f"patch {self.name}: the first line of a block begins with ': ', found {first!r}"
+                )
+
     def is_in(self, source: Source) -> bool:
         """Whether the file holds a mark of this patch."""
         return any(mark in source.text for mark, _, _ in self._forms())
 
     def status(self, source: Source) -> State:
-        """The state of the patch in a file. Never raises."""
+        """The state of the patch in a file.
+
+        Raises ValueError where `find` returns a block that is not in `block_sizes`: a mistake of the patch itself.
+        """
         if self.is_in(source):
             try:
                 return Patched(self.revert(source), "the edit of this kit, byte for byte")
@@ -67,6 +77,7 @@ class Patch:
             found = self.find(source)
             if not isinstance(found, Edit):
                 return found
+            self._refuse_other_blocks(found)
             after = source.with_text(insert(source, mark_of(self.name), found.insertions))
         except CannotEdit as reason:
             return Conflict(str(reason))
@@ -96,6 +107,14 @@ class Patch:
             f"{source.name}: the text of this kit (patch {self.name}) was edited after `apply`, so the bytes before it "
             "cannot be proved"
         )
+
+    def _refuse_other_blocks(self, found: Edit) -> None:
+        for block in (insertion for insertion in found.insertions if isinstance(insertion, AddBlock)):
+            if self.block_sizes.get(block.lines[0]) != len(block.lines):
+                raise ValueError(
+                    f"patch {self.name}: expected block_sizes to hold {block.lines[0]!r}: {len(block.lines)}, found "
+                    f"{dict(self.block_sizes)}"
+                )
 
     def _forms(self) -> list[tuple[str, Callable[[Source], Found], Mapping[str, int]]]:
         forms = [(mark_of(self.name), self.find, self.block_sizes)]

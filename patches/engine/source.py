@@ -119,7 +119,9 @@ def read(name: str, path: Path) -> Source:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UnreadableSource(f"{name}: expected a file that can be read, found: {error.strerror}.") from error
+        raise UnreadableSource(
+            f"{name}: expected a file that can be read, found: {error.strerror}."
+        ) from error
     return from_bytes(name, data)
 
 

@@ -1,6 +1,6 @@
 """The patch `context`: the decoder gets the context audio also in the frames where the stem is to be generated.
 
-Upstream replaced them by silence until d4ffe89 .. 7f6e615 (2026-03-10): with the usual request, over the whole length,
+Upstream replaced them by silence until d4ffe89 .. 7f6e615 (2026-03-11): with the usual request, over the whole length,
 the context gave nothing but its duration.
 """
 

@@ -21,13 +21,21 @@ PROJECT = Path(__file__).parents[2]
 TEXT_VERBS = ["check", "diff", "apply", "revert"]
 TIMESTEPS = "    timesteps: Optional[list] = None,\n):"
 SCHEDULER = BEFORE.edited("generate", (TIMESTEPS, TIMESTEPS.replace("):", "    scheduler=None,\n):")))
-SWITCHED_OFF = "get_timestep_schedule also takes scheduler=None, which a branch for base models would switch off"
+SWITCHED_OFF = (
+    "get_timestep_schedule also takes scheduler=None, which a branch for base models would switch off"
+)
 BROKEN = BEFORE.edited("diffusion", (COMPILE_LINE, "            compile_model=(\n"))
 UPSTREAM = FIXED.edited("execute", ('.get("infer_steps", 8)', '.get("infer_steps")'))
 OTHER = (
     FIXED.edited("execute", ('generate_kwargs.get("infer_steps", 8)', "8"))
     .edited("diffusion", (STEPS_LINE, "            infer_steps=infer_steps // 2,\n"))
-    .edited("generate", (TIMESTEPS.replace("):", "    infer_steps: Optional[int] = None,\n):"), "    timesteps=None,\n    infer_steps=None,\n    is_turbo=False,\n):"))
+    .edited(
+        "generate",
+        (
+            TIMESTEPS.replace("):", "    infer_steps: Optional[int] = None,\n):"),
+            "    timesteps=None,\n    infer_steps=None,\n    is_turbo=False,\n):",
+        ),
+    )
 )
 
 
@@ -43,28 +51,28 @@ patch      state    file
 execute    missing  {EXECUTE}  the call passes no infer_steps
 diffusion  missing  {DIFFUSION}                 the call of mlx_generate_diffusion passes no infer_steps and no is_turbo
 generate   missing  {GENERATE}                           get_timestep_schedule takes no infer_steps and no is_turbo
-Read only, nothing was run: missing. Next: {python("apply", "--verify", "ROOT")}
+Together: missing (read, not run). Next: {python("apply", "--verify", "ROOT")}
 """),
     "upstream's fix": (UPSTREAM, 1, f"""\
 patch      state           file
 execute    upstream's fix  {EXECUTE}  the call passes infer_steps
 diffusion  missing         {DIFFUSION}                 the call of mlx_generate_diffusion passes no is_turbo
 generate   missing         {GENERATE}                           get_timestep_schedule takes no is_turbo
-Read only, nothing was run: missing. Next: {python("apply", "--verify", "ROOT")}
+Together: missing (read, not run). Next: {python("apply", "--verify", "ROOT")}
 """),
     "another schedule": (SCHEDULER, 3, f"""\
 patch      state     file
 execute    missing   {EXECUTE}  the call passes no infer_steps
 diffusion  missing   {DIFFUSION}                 the call of mlx_generate_diffusion passes no infer_steps and no is_turbo
 generate   conflict  {GENERATE}                           {SWITCHED_OFF}
-Read only, nothing was run: conflict. See what runs: {python("verify", "ROOT")}
+Together: conflict (read, not run). See what runs: {python("verify", "ROOT")}
 """),
     "other code": (OTHER, 1, f"""\
 patch      state       file
 execute    other code  {EXECUTE}  the call of _mlx_run_diffusion passes infer_steps=8
 diffusion  other code  {DIFFUSION}                 the call of mlx_generate_diffusion passes infer_steps=infer_steps // 2
 generate   other code  {GENERATE}                           get_timestep_schedule takes an is_turbo of its own
-Read only, nothing was run: other code. Not proved: run {python("verify", "ROOT")}
+Together: other code (read, not run). Not proved: run {python("verify", "ROOT")}
 """),
 }  # fmt: skip
 
@@ -97,7 +105,7 @@ def test_apply_and_revert_write_once_and_say_so(tmp_path: Path, capsys: pytest.C
     assert main(["check", str(root)]) == 0
     said = capsys.readouterr().out
     assert said.count("patched  acestep/") == 3
-    assert said.endswith(f"Read only, nothing was run: patched. To see what runs: {verify}\n")
+    assert said.endswith(f"Together: patched (read, not run). To see what runs: {verify}\n")
     times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     assert main(["diff", str(root)]) == 0
     assert capsys.readouterr() == ("", f"{root}: nothing to patch, no difference.\n")
@@ -129,7 +137,9 @@ def test_apply_verify_keeps_the_edits_only_where_the_run_shows_them(
     shown = capsys.readouterr()
     assert seen[0] != before
     assert contents(root) == (seen[0] if honoured else before)
-    assert shown.out == (f"the report\nkept: {GENERATE}\nkept: {DIFFUSION}\nkept: {EXECUTE}\n" if honoured else "")
+    assert shown.out == (
+        f"the report\nkept: {GENERATE}\nkept: {DIFFUSION}\nkept: {EXECUTE}\n" if honoured else ""
+    )
     assert shown.err == ("" if honoured else "the report\nNot kept: every file is as it was before.\n")
 
 
@@ -188,7 +198,10 @@ def test_text_of_the_kit_that_was_edited_is_said_and_nothing_is_written(
     assert main([verb, str(root)]) == 3
     shown = capsys.readouterr()
     said = shown.out + shown.err
-    assert "the text of this kit (patch generate) was edited after `apply`, so the bytes before it cannot be proved" in said
+    assert (
+        "the text of this kit (patch generate) was edited after `apply`, so the bytes before it cannot be proved"
+        in said
+    )
     assert "git checkout" not in said
     assert contents(root) == before
 

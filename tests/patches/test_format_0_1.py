@@ -85,7 +85,9 @@ def test_edited_since_it_is_refused_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(("reverted"), [[EXECUTE], [GENERATE]], ids=["execute", "generate"])
-def test_revert_of_version_0_1_that_was_killed_is_finished_or_refused(tmp_path: Path, reverted: list[str]) -> None:
+def test_revert_of_version_0_1_that_was_killed_is_finished_or_refused(
+    tmp_path: Path, reverted: list[str]
+) -> None:
     root, before = write(tmp_path / "a", "steps_before", "+"), write(tmp_path / "b", "steps_before", "-")
     for file in reverted:
         (root / file).write_bytes((before / file).read_bytes())

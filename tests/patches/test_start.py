@@ -43,7 +43,9 @@ def root_with_modules(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("python_path", ["", f"{os.sep}nowhere{os.pathsep}", "."], ids=["plain", "colon", "dot"])
+@pytest.mark.parametrize(
+    "python_path", ["", f"{os.sep}nowhere{os.pathsep}", "."], ids=["plain", "colon", "dot"]
+)
 def test_started_by_its_path_nothing_of_the_current_directory_is_imported(
     root_with_modules: Path, python_path: str
 ) -> None:
@@ -83,7 +85,9 @@ sys.exit(f"imported: {sorted(found - sys.stdlib_module_names - {'patches'})}")
 def test_text_verbs_import_the_standard_library_alone_and_no_code_of_the_checkout(tmp_path: Path) -> None:
     root = BEFORE.write(tmp_path)
     for path in root.rglob("*.py"):
-        path.write_text(f"if __name__ != 'x':\n    raise SystemExit('the checkout was imported')\n{path.read_text()}")
+        path.write_text(
+            f"if __name__ != 'x':\n    raise SystemExit('the checkout was imported')\n{path.read_text()}"
+        )
     done = run(sys.executable, "-c", IMPORTS, root)
     assert done.stderr.splitlines()[-1] == "imported: []"
 
@@ -115,7 +119,10 @@ def test_deleted_current_directory_is_no_traceback(tmp_path: Path) -> None:
     done = run("bash", "-c", f"cd {gone} && rmdir {gone} && {check} {root} && exit; {check} .")
     assert done.stdout.count("missing  acestep/") == 3
     assert done.returncode == 2
-    assert done.stderr == ".: expected the folder that holds acestep/, found one that cannot be read: No such file or directory.\n"
+    assert (
+        done.stderr
+        == ".: expected the folder that holds acestep/, found one that cannot be read: No such file or directory.\n"
+    )
 
 
 def test_name_that_is_not_utf_8_is_shown_with_escapes(tmp_path: Path) -> None:
@@ -135,7 +142,9 @@ sys.exit(max(main(["check", path]) for path in sys.argv[1:]))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user"
+)
 def test_folders_and_files_that_cannot_be_read_are_no_traceback() -> None:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
@@ -147,7 +156,10 @@ def test_folders_and_files_that_cannot_be_read_are_no_traceback() -> None:
     assert "Traceback" not in done.stderr
     assert done.returncode == 3
     assert done.stderr.count("Permission denied") == 2
-    assert "acestep/models/mlx/dit_generate.py: expected a file that can be read, found: Permission denied." in done.stdout
+    assert (
+        "acestep/models/mlx/dit_generate.py: expected a file that can be read, found: Permission denied."
+        in done.stdout
+    )
 
 
 INTERRUPTED_AT_START = """

@@ -6,7 +6,7 @@ import pytest
 
 from patches.doctor.report import Report, examine
 from tests.patches.mini_application import OLD, SICK, WELL, MiniApplication
-from tests.patches.test_write import contents
+from tests.patches.contract import contents
 
 FORK = Path(__file__).parents[3] / "ACE-Step-1.5"
 

@@ -36,9 +36,7 @@ def test_git_apply_makes_the_same_bytes_as_apply(
     for _, root in roots.values():
         assert main(["diff", str(root)]) == 0
         made += capsysbinary.readouterr().out
-    subprocess.run(
-        ["git", "-c", "core.autocrlf=false", "apply", "-"], cwd=repository, input=made, check=True
-    )
+    subprocess.run(["git", "-c", "core.autocrlf=false", "apply", "-"], cwd=repository, input=made, check=True)
     for number, (checkout, root) in enumerate(roots.values()):
         twin = checkout.write(tmp_path / str(number))
         assert main(["apply", str(twin)]) == 0

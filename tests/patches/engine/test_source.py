@@ -55,4 +55,6 @@ def test_edit_that_does_not_compile_is_refused() -> None:
 def test_positions_count_characters_where_ast_counts_bytes() -> None:
     source = from_bytes("f.py", "ä = 'ö'; f(ü)\r\n".encode())
     assert [source.code(statement) for statement in source.tree.body] == ["ä = 'ö'", "f(ü)"]
-    assert [source.text[token.start : token.end] for token in source.tokens] == [t.text for t in source.tokens]
+    assert [source.text[token.start : token.end] for token in source.tokens] == [
+        t.text for t in source.tokens
+    ]

@@ -84,7 +84,10 @@ def check_sentence(root: Path, said: str, before: dict[str, bytes], after: dict[
     assert said.count("\n") == 1
     if new:
         assert said.startswith("Interrupted. These files are written: ")
-        assert sorted(Path(name).relative_to(root).as_posix() for name in said[38:].rstrip(".\n").split(", ")) == new
+        assert (
+            sorted(Path(name).relative_to(root).as_posix() for name in said[38:].rstrip(".\n").split(", "))
+            == new
+        )
     else:
         assert said == "Interrupted. All files are as they were.\n"
 
@@ -92,7 +95,11 @@ def check_sentence(root: Path, said: str, before: dict[str, bytes], after: dict[
 @pytest.mark.parametrize("after", [False, True], ids=["before-the-call", "after-the-call"])
 @pytest.mark.parametrize("command", ["apply", "revert", "apply --verify, kept", "apply --verify, not kept"])
 def test_ctrl_c_at_every_call_that_changes_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, after: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    after: bool,
 ) -> None:
     root = BEFORE.write(tmp_path)
     old, plan = contents(root), make_plan(locate(root), STEPS)
@@ -102,7 +109,9 @@ def test_ctrl_c_at_every_call_that_changes_a_file(
     changed = [name for name in old if old[name] != new[name]]
     arguments = command.partition(",")[0].split()
     parser = cli._parser()
-    monkeypatch.setattr(cli, "_parser", lambda: parser)  # parsed and planned once: only the writing is tested here
+    monkeypatch.setattr(
+        cli, "_parser", lambda: parser
+    )  # parsed and planned once: only the writing is tested here
     monkeypatch.setattr(commands, "make_plan", lambda *_: plan)
     monkeypatch.setattr(commands, "make_revert", lambda *_: back)
     report = SimpleNamespace(honoured=command.endswith(", kept"), problem=None, to_json=dict)
@@ -136,7 +145,9 @@ def test_ctrl_c_before_anything_is_written_is_one_line(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(*{"parsing": ("patches.cli._parser",), "planning": ("patches.commands.make_plan",)}[where], interrupt)
+    monkeypatch.setattr(
+        *{"parsing": ("patches.cli._parser",), "planning": ("patches.commands.make_plan",)}[where], interrupt
+    )
     monkeypatch.setattr(sys, "argv", ["patches", "apply", str(root)])
     assert run() == INTERRUPTED
     assert capsys.readouterr().err == "Interrupted. All files are as they were.\n"
@@ -213,12 +224,12 @@ def test_file_that_changed_since_it_was_read_is_not_overwritten(one_file: tuple[
     assert contents(path.parent) == {"f.py": b"old", "other.py": b"somebody else's"}
 
 
-def test_read_only_file_is_left_alone(
-    one_file: tuple[Path, Change], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_file_is_left_alone(one_file: tuple[Path, Change], monkeypatch: pytest.MonkeyPatch) -> None:
     path, change = one_file
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anything
-    with pytest.raises(WriteFailed, match=r"f\.py: expected to be able to write, found: the file is read-only"):
+    with pytest.raises(
+        WriteFailed, match=r"f\.py: expected to be able to write, found: the file is read-only"
+    ):
         write_all([change])
     assert contents(path.parent) == {"f.py": b"old"}
 
@@ -253,7 +264,9 @@ sys.exit(main(["apply", sys.argv[1]]) or main(["revert", sys.argv[1]]))
 
 
 @pytest.mark.subprocess
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user"
+)
 def test_group_writable_file_of_another_owner_is_patched_and_its_new_owner_is_said() -> None:
     with tempfile.TemporaryDirectory() as name:
         root = BEFORE.write(Path(name))
@@ -299,7 +312,11 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("verb", "after", "left"),
-    [("apply", 1, ["generate"]), ("apply", 2, ["diffusion", "generate"]), ("revert", 1, ["diffusion", "generate"])],
+    [
+        ("apply", 1, ["generate"]),
+        ("apply", 2, ["diffusion", "generate"]),
+        ("revert", 1, ["diffusion", "generate"]),
+    ],
 )
 def test_killed_between_two_files_is_shown_and_finished(
     tmp_path: Path, verb: str, after: int, left: list[str]

@@ -38,7 +38,10 @@ APPLIED = {
         [(COMPILE_LINE, COMPILE_LINE.replace("),\n", "),  # set at load\n"))],
         WHOLE,
     ),
-    "imported in the method": ([(IMPORT, ""), ("        done =", f"        {IMPORT}\n        done =")], WHOLE),
+    "imported in the method": (
+        [(IMPORT, ""), ("        done =", f"        {IMPORT}\n        done =")],
+        WHOLE,
+    ),
     "import guarded": (
         [(IMPORT, f"try:\n    {IMPORT}except ImportError:\n    mlx_generate_diffusion = None\n")],
         WHOLE,
@@ -119,7 +122,9 @@ def test_signature_and_call_on_one_line_get_one_item_a_line() -> None:
         "    def _mlx_run_diffusion(self, src_latents, seed, shift=3.0, timesteps=None, **rest):\n"
         "        return mlx_generate_diffusion(self.mlx_decoder, shift=shift, timesteps=timesteps)\n"
     )
-    assert check_applied(PATCH, before) == f"""\
+    assert (
+        check_applied(PATCH, before)
+        == f"""\
 class DiffusionMixin:
     def _mlx_run_diffusion(
         {MARK} 1 of 3, was: (self, src_latents, seed, shift=3.0, timesteps=None, **rest)
@@ -143,6 +148,7 @@ class DiffusionMixin:
             is_turbo=is_turbo,
         )
 """
+    )
 
 
 def test_where_upstream_forwards_the_steps_only_the_kind_is_added() -> None:

@@ -3,7 +3,14 @@
 import pytest
 
 from patches.steps.generate import BLOCK, PATCH
-from tests.patches.contract import changed, check_applied, check_left, check_refused, edit_patched, without_numbers
+from tests.patches.contract import (
+    changed,
+    check_applied,
+    check_left,
+    check_refused,
+    edit_patched,
+    without_numbers,
+)
 from tests.patches.mini_checkout import BEFORE as CHECKOUT
 from tests.patches.mini_checkout import FIXED, edit
 
@@ -269,7 +276,11 @@ def test_near_misses_are_refused(changes: list[tuple[str, str]], reason: str) ->
         pytest.param("custom.pop()\n", "custom.pop()\n\n", id="blank-line-in-the-block"),
         pytest.param(f"    {STEPS},\n    {KIND},\n", f"    {KIND},\n    {STEPS},\n", id="order"),
         pytest.param(f"    {KIND},\n", "    is_turbo: bool = False,\n", id="default"),
-        pytest.param(f"    {MARK} 2 of 4" + "\n".join(block())[len(MARK) + 5 :].replace("\n+", "\n") + "\n", "", id="block-removed"),
+        pytest.param(
+            f"    {MARK} 2 of 4" + "\n".join(block())[len(MARK) + 5 :].replace("\n+", "\n") + "\n",
+            "",
+            id="block-removed",
+        ),
         pytest.param(f"    {MARK} 3 of 4\n", "", id="mark-removed"),
         pytest.param("was: (shift, timesteps)", "was: (timesteps, shift)", id="what-was-there"),
     ],
@@ -280,5 +291,7 @@ def test_edited_patch_is_a_conflict_that_is_not_reverted(old: str, new: str) -> 
 
 
 def test_edits_elsewhere_in_the_file_stay() -> None:
-    edited = edit_patched(PATCH, BEFORE, lambda text: text.replace("import numpy", "import math\nimport numpy"))
+    edited = edit_patched(
+        PATCH, BEFORE, lambda text: text.replace("import numpy", "import math\nimport numpy")
+    )
     assert PATCH.revert(edited).text == BEFORE.replace("import numpy", "import math\nimport numpy")
