@@ -71,10 +71,12 @@ def load_mlx_decoder(folder: Path, config: ModelConfig, precision: str) -> Any:
     from acestep.models.mlx.dit_convert import convert_and_load
     from acestep.models.mlx.dit_fast import MLXFastDecoder
     from acestep.models.mlx.dit_model import MLXDiTDecoder
+    from acestep.models.mlx.streams import reused_stream
 
-    decoder = MLXDiTDecoder.from_config(config)
-    convert_and_load(folder, decoder, precision)
-    return MLXFastDecoder(decoder)
+    with reused_stream():
+        decoder = MLXDiTDecoder.from_config(config)
+        convert_and_load(folder, decoder, precision)
+        return MLXFastDecoder(decoder)
 
 
 def load_torch_decoder(folder: Path, config: ModelConfig, precision: str, device: str) -> Any:
