@@ -22,6 +22,7 @@ from acestep.models.config import ModelConfig, read_config
 from acestep.models.layout import find_layout
 from acestep.models.memory import FLOAT32, check_memory, weights_in_memory
 from acestep.models.mlx import why_mlx_is_unavailable
+from acestep.models.weights import check_weights, weight_sources
 
 DEVICES = ("cpu", "mps", "cuda")
 
@@ -175,6 +176,8 @@ class InitServiceMixin:
         # PyTorch's decoder is halved once it is loaded, on its way to the GPU where there is one.
         decoder_bytes = FLOAT32 // (2 if half and (use_mlx_dit or device == "cuda") else 1)
         check_memory(folder, weights_in_memory(folder, decoder_bytes), device, use_mlx_dit)
+        for path, _ in weight_sources(folder):
+            check_weights(path)
         # The largest part last: what the libraries hold twice while they load is gone by then.
         text_encoder, tokenizer = load_text_encoder(layout.text_encoder, config, layout.tokenizer)
         text_encoder, vae = text_encoder.to(device), load_vae(layout.vae, config).to(device)
