@@ -30,7 +30,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from acestep.errors import AceStepError, RequestError  # noqa: E402
-from smoke.checkout import Checkout  # noqa: E402
+from smoke.checkout import Checkout, located  # noqa: E402
 from smoke.compare import DEVICES, MODES, Comparison  # noqa: E402
 from smoke.request import ALL_TRACKS, AUTO, BACKENDS, DTYPES, Request, spread  # noqa: E402
 from smoke.session import run_smoke  # noqa: E402
@@ -137,7 +137,7 @@ def smoke(
     """Generates LEGO stems and shows that the requested number of steps was run, as PyTorch runs it."""
     request = Request(
         context=context,
-        checkpoint=checkpoint,
+        checkpoint=located(checkpoint),
         track=TRACK,
         steps=steps,
         guidance_scale=guidance_scale,

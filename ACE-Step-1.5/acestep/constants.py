@@ -24,3 +24,6 @@ MAX_CONTEXT_SECONDS = 600
 MIN_CONTEXT_SECONDS = 1
 MAX_INFERENCE_STEPS = 1000
 MAX_BATCH_SIZE = 8
+# Beyond these the float32 arithmetic of the loop overflows or its timesteps coincide.
+MAX_GUIDANCE_SCALE = 1000
+MIN_SHIFT, MAX_SHIFT = 0.001, 1000

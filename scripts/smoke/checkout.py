@@ -80,6 +80,15 @@ class Checkout:
         return sys.executable, "this one: it has no .venv, and --python names none"
 
 
+def located(checkpoint: Path | None) -> Path | None:
+    """The checkpoint with its name and the folders beside it, also where it was given as '.' or as a link."""
+    if checkpoint is None or not checkpoint.is_dir():
+        return checkpoint
+    named = Path(os.path.abspath(checkpoint))
+    beside = [folder.parent / LOADED_BESIDES[0] for folder in (named, named.resolve())]
+    return named.resolve() if beside[1].is_dir() and not beside[0].is_dir() else named
+
+
 def prepare(checkout: Checkout, checkpoint: Path, scratch: Path) -> Tree:
     """Copies the checkout's package and links the checkpoint's weights below `scratch`.
 

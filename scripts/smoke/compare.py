@@ -6,6 +6,7 @@ In full: PyTorch runs every step, and the final latents are compared. Sampled: s
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acestep.errors import RequestError
@@ -66,13 +67,16 @@ class Distances:
     schedule: largest |difference| of the timesteps, infinite where their number differs; latents: relative L2,
     |a - b| / |b|, of the final latents; velocity: the largest relative L2 of the sampled evaluations, `sampled` their
     numbers from 0; update: the largest relative L2, over all steps, of the latents that follow from the latents and
-    velocities of the step before; pytorch_timesteps: those that PyTorch's scheduler ran.
+    velocities of the step before; noise: largest |difference| to that of the seed; decoded: relative L2 of a part of
+    the stem to the final latents decoded there; pytorch_timesteps: those that PyTorch's scheduler ran.
     """
 
     schedule: float
     latents: float | None = None
     velocity: float | None = None
     update: float | None = None
+    noise: float | None = None
+    decoded: float | None = None
     sampled: Sequence[int] = ()
     pytorch_timesteps: Sequence[float] = ()
 
@@ -116,7 +120,7 @@ class Reference:
 
         if request.checkpoint is None:
             raise ValueError("the request names no checkpoint to load PyTorch's decoder from")
-        self.device = device
+        self.device, self.checkpoint = device, request.checkpoint
         self.decoder: Any = load_decoder(request.checkpoint, read_config(request.checkpoint)).to(device)
         evaluations = itertools.count()
         self.decoder.register_forward_pre_hook(lambda *_: at(next(evaluations)))
@@ -157,22 +161,30 @@ def distances_to_pytorch(
     comparison: Comparison,
     requests: Sequence[Request],
     runs: Sequence[Run],
+    wavs: Sequence[Path | None],
     at: Callable[[int], None] = lambda _: None,
 ) -> list[Distances]:
-    """Of each run to PyTorch, from its own noise, context and encoder states.
+    """Of each run to PyTorch, from its own noise, context and encoder states; wavs: the stems, as far as written.
 
     Sampled, a run whose steps were not recorded is compared in full. A run that hides its inputs, or never evaluated
     its decoder, is infinitely far. `at` is called with the number of PyTorch's evaluations so far, of all together.
     """
+    from smoke.origin import decoded_distance, load_vae, noise_distance
     from smoke.sampled import sampled_distances
 
     reference = Reference(requests[0], comparison.device, at)
+    vae = load_vae(reference.checkpoint)
     distances = []
-    for request, run in zip(requests, runs, strict=True):
+    for request, run, wav in zip(requests, runs, wavs, strict=True):
         if not all(name in run.tensors for name in INPUTS):
             distances.append(Distances(schedule=float("inf"), latents=float("inf")))
         elif comparison.mode == FULL or run.not_recorded is not None:
             distances.append(reference.full(request, run))
         else:
             distances.append(sampled_distances(reference, request, run, comparison.steps))
+        distances[-1] = replace(
+            distances[-1],
+            noise=noise_distance(request, run) if "noise" in run.tensors else None,
+            decoded=None if wav is None else decoded_distance(vae, run, wav),
+        )
     return distances

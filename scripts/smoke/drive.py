@@ -112,7 +112,9 @@ def generate(
     config, _ = tree.known_fields(inference.GenerationConfig, wanted, CONFIG)
     result = called(order["worker_thread"], lambda: inference.generate_music(handler, None, params, config))
     if not result.success:
-        raise tree.problem(result.error or "")
+        problem = tree.problem(result.error or "")
+        is_usage = type(getattr(result, "exception", None)).__name__ == "RequestError"
+        raise tree.UsageError(str(problem)) if is_usage else problem
 
     (stem,) = result.audios
     tensors = watched.tensors(result.extra_outputs, handler.model.null_condition_emb)
@@ -121,11 +123,14 @@ def generate(
     return {
         "timesteps": watched.requested.timesteps,
         "not_recorded": watched.requested.not_recorded,
-        "torch_functions": watched.mlx.torch_functions,
+        "torch_matmuls": watched.mlx.torch_matmuls,
         "torch_evaluations": len(watched.torch.timesteps),
         "mlx_failure": next(iter(watched.failures), None),
         "time_costs": {key: value for key, value in time_costs.items() if isinstance(value, (int, float))},
         "stem": {"sample_rate": stem["sample_rate"], **watched.levels(stem)},
+        "prompt": watched.missing_from_prompt(
+            [instruction, order["params"]["caption"], order["params"]["lyrics"]]
+        ),
         "notes": left_out,
     }
 
@@ -219,12 +224,13 @@ def main(root: str, order: str, folder: str, pipe: str, lifeline_pipe: str) -> i
     except KeyboardInterrupt:  # the terminal sent it to the parent as well, which says what was kept
         return 130
     except tree.TreeError as error:
-        problem = str(error)
+        problem, is_usage = str(error), isinstance(error, tree.UsageError)
     except Exception as error:
+        is_usage = False
         problem = f"the run failed{place(error)} ({watch.first_line(error)})"
     else:
         return 0
-    write_json(Path(folder) / "error.json", problem)
+    write_json(Path(folder) / "error.json", {"problem": problem, "is_usage": is_usage})
     return 0
 
 

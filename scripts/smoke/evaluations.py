@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 INPUTS = ("hidden_states", "encoder_hidden_states", "context_latents")
 DECODER_PARAMETERS = {"hidden_states", "timestep"}
+TORCH_MATMULS = {
+    "linear",
+    "matmul",
+    "__matmul__",
+    "mm",
+    "bmm",
+    "addmm",
+    "conv1d",
+    "scaled_dot_product_attention",
+}
 HIDDEN = "the decoder's velocities are out of sight inside a compiled function"
 
 
@@ -52,7 +62,7 @@ class Calls:
         """Forgets the run before; `folder` is made and receives the steps of the next."""
         self.timesteps: list[float] = []
         self.first: dict[str, np.ndarray] = {}
-        self.torch_functions = 0
+        self.torch_matmuls = 0
         self.not_recorded: str | None = None
         self._folder = folder
         if folder is not None:
@@ -112,7 +122,7 @@ def count_call(decoder: Any, plain: Callable[..., Any], calls: Calls, args: Any,
         calls.begin(inputs)
     calls.inside = True
     try:
-        with torch_functions(calls):
+        with torch_matmuls_counted(calls):
             result = plain(*args, **kwargs)
     finally:
         calls.inside = False
@@ -123,15 +133,15 @@ def count_call(decoder: Any, plain: Callable[..., Any], calls: Calls, args: Any,
     return result
 
 
-def torch_functions(calls: Calls) -> Any:
-    """A block in which every function of PyTorch that is called is counted: an MLX decoder calls none."""
+def torch_matmuls_counted(calls: Calls) -> Any:
+    """A block in which PyTorch's matmuls are counted; an MLX decoder makes none, whatever tables it takes from it."""
     if "torch" not in sys.modules:
         return contextlib.nullcontext()
     from torch.overrides import TorchFunctionMode
 
     class Count(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            calls.torch_functions += 1
+            calls.torch_matmuls += getattr(func, "__name__", "") in TORCH_MATMULS
             return func(*args, **(kwargs or {}))
 
     return Count()

@@ -9,8 +9,11 @@ from smoke.run import Run
 SCHEDULE_BOUND = 1e-6
 LATENTS_BOUND = 2e-6
 VELOCITY_BOUND = 2e-6
+NOISE_BOUND = 1e-4  # another device's normal distribution may differ in the last digits
+DECODED_BOUND = 5e-2  # tiles, half precision and MLX's VAE are closer; another stem is around 1
 UPDATE_BOUND = 5e-7  # the update is computed in float32 in any case
 HALF_BOUND = 1e-2  # of float16 and bfloat16, for latents and velocities
+PROMPT_HOLDS = "the text encoder was given the instruction, the caption and the lyrics"
 SILENCE_RMS = 1e-3  # -60 dBFS, before any gain: normalisation lifts a collapsed stem and hides it
 CLIPPED_SHARE = 1e-3
 
@@ -35,6 +38,7 @@ class Stage:
     distance: float
     bound: float
     meaning: str
+    reference: str = "PyTorch's"
 
     @property
     def holds(self) -> bool:
@@ -45,12 +49,12 @@ class Stage:
         """What was found, or why that is not to be said in a number."""
         half = "" if dtype == "float32" or self.bound != HALF_BOUND else f", computed in {dtype},"
         if math.isnan(self.distance):
-            return f"{self.what} contain NaN where PyTorch's do not"
+            return f"{self.what} contain NaN where {self.reference} do not"
         if math.isinf(self.distance):
-            return f"{self.what} have another length than PyTorch's, or were never seen"
-        measure = "" if self.name == "schedule" else f" ({self.measure})"
+            return f"{self.what} have another length than {self.reference}, or were never seen"
+        measure = "" if self.name in ("schedule", "noise") else f" ({self.measure})"
         return (
-            f"{self.what}{half} differ from PyTorch's by {self.distance:.1e}{measure}, "
+            f"{self.what}{half} differ from {self.reference} by {self.distance:.1e}{measure}, "
             f"at most {self.bound:.0e} is right"
         )
 
@@ -90,6 +94,21 @@ def stages(run: Run, distances: Distances) -> list[Stage]:
                 "the latents of each step, against PyTorch's guidance and Euler step on the run's own velocities",
             )
         )  # fmt: skip
+    if distances.noise is not None:
+        found.append(
+            Stage(
+                "noise", "noise", "the values of the noise", "largest difference", distances.noise, NOISE_BOUND,
+                "what the first step was given, against the noise of the requested seed", "those of the seed",
+            )
+        )  # fmt: skip
+    if distances.decoded is not None:
+        found.append(
+            Stage(
+                "decoding", "stem", "the stem's samples", "relative L2 of a part", distances.decoded, DECODED_BOUND,
+                "a part of the stem, against the final latents decoded by the VAE in PyTorch",
+                "what the final latents decode to",
+            )
+        )  # fmt: skip
     return found
 
 
@@ -109,6 +128,7 @@ def judge(run: Run, distances: Distances | None, samples: int) -> list[Check]:
             run.evaluated == run.requested,
             f"{run.requested} steps were requested, the decoder was evaluated {run.evaluated} times",
         ),
+        *([] if run.prompt is None else [Check("prompt", not run.prompt, run.prompt or PROMPT_HOLDS)]),
         *(Check(stage.name, stage.holds, stage.sentence(run.dtype)) for stage in compared),
         Check(
             "length",

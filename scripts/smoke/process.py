@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acestep.errors import BackendError
+from acestep.errors import BackendError, RequestError
 from smoke import stop
 from smoke.progress import Parts
 from smoke.request import Request
@@ -88,7 +88,8 @@ class Process:
             yield part, done, of
         status, failure = self._process.wait(), self._folder / "error.json"
         if failure.is_file():
-            raise BackendError(json.loads(failure.read_text(encoding="utf-8")))
+            failed = json.loads(failure.read_text(encoding="utf-8"))
+            raise (RequestError if failed["is_usage"] else BackendError)(failed["problem"])
         said = self._errors.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
         last = said.strip().splitlines()[-1:] or ["no message"]
         raise BackendError(f"the run died with status {status} ({last[0]})")

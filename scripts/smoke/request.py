@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acestep.constants import TRACK_NAMES
+from acestep.constants import LATENT_FRAMES_PER_SECOND, TRACK_NAMES
 from acestep.core.generation.handler.generate_music_request import check_request, resolve_seeds
 from acestep.core.generation.handler.task_utils import check_track
 from acestep.errors import RequestError
@@ -14,6 +14,8 @@ from acestep.inference import GenerationConfig, GenerationParams
 BACKENDS = ("mlx", "torch")
 DTYPES = ("float32", "bfloat16", "float16")
 AUTO = "auto"
+DEVICES = (AUTO, "cpu", "mps", "cuda")
+TO_THE_END = -1.0
 ALL_TRACKS = "all"
 
 
@@ -49,11 +51,28 @@ class Request:
             raise RequestError(f"backend is {self.backend!r}, expected {' or '.join(BACKENDS)}")
         if self.dtype not in (AUTO, *DTYPES):
             raise RequestError(f"dtype is {self.dtype!r}, expected {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
+        if self.device not in DEVICES:
+            raise RequestError(
+                f"device is {self.device!r}, expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}"
+            )
+        if self.end != TO_THE_END and not self.end > self.start:
+            raise RequestError(
+                f"--end is {self.end:g}, expected {TO_THE_END:g} (to the end) or more seconds than --start, "
+                f"which is {self.start:g}"
+            )
         check_track(self.track)
         config = GenerationConfig(**self.config_fields())
         params = GenerationParams(**self.params_fields())
         check_request(params, config)
         resolve_seeds(params, config)
+
+    def check_range(self, seconds: float) -> None:
+        """RequestError where the range is not within a context of so many seconds."""
+        last = self.end if self.end != TO_THE_END else seconds
+        if self.start >= seconds or last > seconds + 0.5 / LATENT_FRAMES_PER_SECOND:
+            raise RequestError(
+                f"--start {self.start:g} --end {self.end:g} is not within the context, which lasts {seconds:.2f} s"
+            )
 
     def params_fields(self) -> dict[str, Any]:
         """GenerationParams but for the instruction, which the handler words."""

@@ -37,7 +37,8 @@ class Run:
 
     timesteps: those of the evaluations of the requested decoder, in order; fallback: a sentence where
     another decoder did its work; notes: what was arranged or found that the figures do not show; versions: of the
-    interpreter and the packages that the run was computed with; dtype: of the decoder's large matmuls; steps: the
+    interpreter and the packages that the run was computed with; dtype: of the decoder's large matmuls; prompt: what
+    of the request the text encoder was not given, "" where all was, None where that could not be seen; steps: the
     folder of its recorded steps, a file each; not_recorded: why there are none.
     """
 
@@ -52,6 +53,7 @@ class Run:
     notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "float32"
+    prompt: str | None = None
     steps: Path | None = None
     not_recorded: str | None = None
 
@@ -85,6 +87,7 @@ def read_run(request: Request, folder: Path, number: int) -> tuple[Run, "np.ndar
         notes=seen["notes"],
         versions=seen["versions"],
         dtype=seen["dtype"],
+        prompt=seen["prompt"],
         steps=steps if steps.is_dir() else None,
         not_recorded=seen["not_recorded"],
     )
@@ -98,6 +101,11 @@ def fallback(seen: Mapping[str, Any]) -> str | None:
     only PyTorch's path writes.
     """
     on_torch = seen["torch_evaluations"]
+    if seen["torch_matmuls"]:
+        return (
+            f"MLX was requested, but the decoder that goes by its name made {seen['torch_matmuls']} matmuls in PyTorch "
+            f"in {len(seen['timesteps'])} evaluations"
+        )
     if not on_torch and "dit_encoder_time_cost" not in seen["time_costs"]:
         return None
     if seen["mlx_failure"]:

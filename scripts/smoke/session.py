@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from acestep.constants import SAMPLE_RATE
 from acestep.errors import AceStepError, BackendError
 from blas import openblas_environment
 from smoke import say, stop
@@ -84,6 +85,8 @@ def run_smoke(
     with scratch_folder(out) as scratch, ExitStack() as stack:
         audio = IoAudioMixin().process_target_audio(first.context)
         context = audio.T.numpy()
+        for request in requests:
+            request.check_range(len(context) / SAMPLE_RATE)
         parts = stack.enter_context(showing(sys.stderr))
         if first.checkpoint is None:
             parts.begin("preparing")
@@ -196,7 +199,10 @@ def compare(session: Session, console: Console) -> tuple[list[Row], list[Row]]:
         for reason in dict.fromkeys(run.not_recorded for run in runs if run.not_recorded):
             say.line(console, f"note: compared in full, because {reason}")
         try:
-            distances = distances_to_pytorch(comparison, requests, runs, parts.at)
+            wavs = [None] * len(session.others) + [
+                session.folder.path / name for name in files_of(session.requests)
+            ]
+            distances = distances_to_pytorch(comparison, requests, runs, wavs, parts.at)
         except AceStepError as error:
             session.not_compared = str(error)
         except Exception as error:  # whatever it is, the stems are there and the report is to say so

@@ -27,6 +27,10 @@ class TreeError(Exception):
     """The tree cannot be run; str() is one sentence for whoever started it."""
 
 
+class UsageError(TreeError):
+    """The request is what is wrong, and was found to be so only where it was run."""
+
+
 def read_audio(path: Any) -> tuple[Any, int]:
     """torchaudio.load by soundfile: float32 [channels, samples] and the rate."""
     import soundfile

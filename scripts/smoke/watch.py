@@ -6,11 +6,12 @@ imports only what the checkout itself has loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoke.evaluations import Calls, as_array, watch_mlx, watch_torch
+from smoke.evaluations import Calls, as_array, named, watch_mlx, watch_torch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,8 @@ class Watched:
             handler.mlx_decoder = watch_mlx(handler.mlx_decoder, self.mlx)
         if getattr(handler.model, "decoder", None) is not None:
             watch_torch(handler.model.decoder, self.torch)
+        self._texts: list[str] = []
+        watch_tokenizer(getattr(handler, "text_tokenizer", None), self._texts)
         watch_failure(handler, self.failures)
         watch_decoded(handler, self._waves)
         watch_decoding(handler, decoding)
@@ -50,6 +53,16 @@ class Watched:
         self.torch.start_over(None if self._on_mlx else record)
         self.failures.clear()
         self._waves.clear()
+
+    def missing_from_prompt(self, wanted: Sequence[str]) -> str | None:
+        """A sentence for the first of the wanted texts that was never tokenized, "" for none; None: nothing was seen.
+
+        Texts of earlier runs count: a checkout may keep what it has encoded.
+        """
+        if not self._texts:
+            return None
+        missing = [text for text in wanted if not any(text.strip() in seen for seen in self._texts)]
+        return f"the text encoder was never given {missing[0].strip()!r}" if missing else ""
 
     @property
     def requested(self) -> Calls:
@@ -106,6 +119,21 @@ def first_line(error: BaseException) -> str:
     """An error's type and the first line of what it says."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def watch_tokenizer(tokenizer: Any, texts: list[str]) -> None:
+    """Keeps every text that is tokenized by a tokenizer whose class is written in Python."""
+    cls = type(tokenizer)
+    plain = inspect.getattr_static(cls, "__call__", None)
+    if not inspect.isfunction(plain):
+        return
+
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        text = named(plain.__get__(self), args, kwargs).get("text")
+        texts.extend([text] if isinstance(text, str) else [str(each) for each in text or ()])
+        return plain(self, *args, **kwargs)
+
+    cls.__call__ = watched
 
 
 def watch_decoding(handler: Any, decoding: Callable[[], None]) -> None:

@@ -114,9 +114,9 @@ def test_report_stem_and_mix_are_written(first_run):
     assert report["ok"] is True
     assert report["evaluated_by_checkout"] == {"before: patches reverted": 8, "after: this fork": 11}
     assert len(report["timesteps"]) == report["requested"] == 11
-    assert [stage["distance"] <= stage["bound"] for stage in report["stages"]] == [True, True]
+    assert [stage["distance"] <= stage["bound"] for stage in report["stages"]] == 4 * [True]
     assert {check["name"] for check in report["checks"] if check["holds"]} == {
-        "backend", "steps", "schedule", "latents", "length", "sound", "clipping",
+        "backend", "steps", "prompt", "schedule", "latents", "noise", "decoding", "length", "sound", "clipping",
     }  # fmt: skip
 
 
@@ -243,6 +243,22 @@ REFUSED = {
     "bpm 10": (["--bpm", "10"], 2, "lego_smoke: bpm is 10, expected a whole number from 30 to 300"),
     "start -1": (
         ["--start", "-1"], 2, "lego_smoke: repainting_start is -1.0, expected a number of at least 0",
+    ),
+    "end 0": (
+        ["--end", "0"], 2,
+        "lego_smoke: --end is 0, expected -1 (to the end) or more seconds than --start, which is 0",
+    ),
+    "end -0.5": (
+        ["--end", "-0.5"], 2,
+        "lego_smoke: --end is -0.5, expected -1 (to the end) or more seconds than --start, which is 0",
+    ),
+    "beyond the context": (
+        ["--start", "3", "--end", "9"], 2,
+        "lego_smoke: --start 3 --end 9 is not within the context, which lasts 6.00 s",
+    ),
+    "no such device": (["--device", "gpu"], 2, "lego_smoke: device is 'gpu', expected auto, cpu, mps or cuda"),
+    "no such comparison": (
+        ["--compare", "half"], 2, "lego_smoke: --compare is 'half', expected full, sampled or none",
     ),
     "no such backend": (["--backend", "cuda"], 2, "lego_smoke: backend is 'cuda', expected mlx or torch"),
     "no such dtype": (

@@ -64,7 +64,7 @@ def failed_checks(tiny_root: Callable[..., Path]) -> Callable[..., list[str]]:
     def failed(run: Run, comparison: Comparison, scale: float = 7.0) -> list[str]:
         checkpoint = tiny_root() / "checkpoints" / "acestep-v15-base"
         request = Request(Path("x.wav"), checkpoint, "drums", STEPS, scale, 1.0, 1, "mlx", "cpu")
-        (distances,) = distances_to_pytorch(comparison, [request], [run])
+        (distances,) = distances_to_pytorch(comparison, [request], [run], [None])
         return [check.name for check in judge(run, distances, samples=1) if not check.holds]
 
     return failed

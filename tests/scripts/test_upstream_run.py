@@ -14,7 +14,7 @@ import pytest
 from stand_in_checkout import write_checkout
 
 from acestep.errors import BackendError, CheckpointError, RequestError
-from smoke.checkout import Checkout, prepare, with_context_note
+from smoke.checkout import Checkout, located, prepare, with_context_note
 from smoke.judge import judge
 from smoke.process import Process
 from smoke.progress import Parts
@@ -446,3 +446,88 @@ def test_a_checkout_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "out" / "latest" / "report.json").read_text())["evaluated_by_checkout"] == {
         "checkout: copy": 5
     }
+
+
+class TestCheats:
+    """What a checkout does besides, or instead of, what it says is named in one sentence."""
+
+    def test_hidden_evaluations_are_counted(self, drive):
+        run = drive(hidden_evaluations=3)
+        assert failing(run) == {"steps": "7 steps were requested, the decoder was evaluated 28 times"}
+
+    def test_each_decoder_inside_one_compiled_step_is_counted(self, drive):
+        run = drive(compiles=True, twice=True)
+        assert failing(run) == {"steps": "7 steps were requested, the decoder was evaluated 14 times"}
+
+    def test_pytorch_behind_an_mlx_name(self, drive):
+        assert failing(drive(torch_inside=True)) == {
+            "backend": "MLX was requested, but the decoder that goes by its name made 7 matmuls in PyTorch "
+            "in 7 evaluations"
+        }
+
+    def test_a_stored_second_stem(self, tmp_path):
+        root = write_checkout(tmp_path / "tree", stores=True)
+        tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root)
+        (_, _), (run, _) = run_tree(tree, [a_request(), a_request(seed=7)], tmp_path / "run")
+        assert failing(run) == {"steps": "7 steps were requested, the decoder was evaluated 0 times"}
+
+    def test_noise_that_ignores_the_seed(self, drive):
+        from smoke.origin import noise_distance
+
+        run = drive(seed=3)
+        assert noise_distance(a_request(), run) > 1
+        assert noise_distance(a_request(seed=3), run) == 0.0
+
+    def test_another_prompt(self, drive):
+        expected = {"prompt": "the text encoder was never given 'lego of drums'"}
+        assert failing(drive(tokenizes="a prompt about brass")) == expected
+
+    def test_the_requested_prompt(self, drive):
+        assert drive(tokenizes="a prompt about lego of drums").prompt == ""
+
+
+@pytest.fixture
+def decoded(tiny_root, tmp_path):
+    """decoded(frames): a VAE, a run with random final latents, and the WAV that they decode to."""
+    import torch
+
+    from smoke.origin import load_vae
+    from smoke.report import write_wav
+
+    vae = load_vae(tiny_root() / "checkpoints" / "acestep-v15-base")
+
+    def make(frames: int):
+        latents = torch.randn(1, frames, 8, generator=torch.Generator().manual_seed(frames))
+        with torch.inference_mode():
+            sound = vae.decode(latents.transpose(1, 2)).sample[0].numpy().T
+        run = Run(1, [1.0], "cpu", 0.1, {}, {}, {"target_latents": latents})
+        wav = tmp_path / "stem.wav"
+        write_wav(wav, 0.3 * sound / np.abs(sound).max())
+        return vae, run, wav
+
+    return make
+
+
+@pytest.mark.parametrize("frames", [3, 30, 150])
+def test_a_stem_is_recognised_as_what_its_latents_decode_to(decoded, frames):
+    from smoke.origin import decoded_distance
+
+    assert decoded_distance(*decoded(frames)) < 1e-2
+
+
+def test_a_stem_that_is_the_context_or_of_other_latents_is_told(decoded):
+    from smoke.judge import DECODED_BOUND
+    from smoke.origin import decoded_distance
+
+    vae, run, wav = decoded(150)
+    other = Run(1, [1.0], "cpu", 0.1, {}, {}, {"target_latents": run.tensors["target_latents"].flip(1)})
+    assert decoded_distance(vae, other, wav) > 10 * DECODED_BOUND
+    assert decoded_distance(vae, run, FORK.parent / "scripts" / "smoke.wav") > 10 * DECODED_BOUND
+
+
+def test_a_checkpoint_is_found_by_a_dot_and_by_a_link(checkpoint, tmp_path, monkeypatch):
+    link = tmp_path / "link"
+    link.symlink_to(checkpoint)
+    monkeypatch.chdir(checkpoint)
+    assert located(Path(".")) == located(link) == located(checkpoint) == checkpoint
+    assert located(None) is None

@@ -9,21 +9,28 @@ from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3Model
 
-from acestep.constants import LATENT_FRAMES_PER_SECOND, SAMPLE_RATE
+from acestep.constants import LATENT_FRAMES_PER_SECOND, MAX_CONTEXT_SECONDS, SAMPLE_RATE
+from acestep.core.generation.handler.request_values import show
 from acestep.errors import CheckpointError
-from acestep.models.config import ModelConfig, read_json
+from acestep.models.config import ModelConfig, check_library_config, read_json
 from acestep.models.layout import find_layout
 from acestep.models.weights import (
     DECODER_PREFIX,
+    DIFFUSERS_STEM,
     ENCODER_PREFIX,
     NULL_CONDITION,
+    TRANSFORMERS_STEM,
+    check_values,
+    check_weights,
     diffusers_name,
     name_keys,
     read_float32,
-    read_tensors,
+    weight_files,
 )
 
 SILENCE = "silence_latent"
+TEXT_MODEL_TYPE = "qwen3"
+SILENCE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def _first_line(error: Exception) -> str:
@@ -133,7 +140,16 @@ def load_silence_latent(folder: Path, config: ModelConfig) -> torch.Tensor:
         raise CheckpointError(
             f"{place} holds {shape}, expected a tensor {expected}; copy the checkpoint again"
         )
-    return found.float().movedim(time, 1).contiguous()
+    if found.dtype not in SILENCE_DTYPES or found.layout != torch.strided or found.device.type != "cpu":
+        kind = f"{found.dtype}, {found.layout}, on {found.device}".replace("torch.", "")
+        raise CheckpointError(
+            f"{place} holds a tensor of the kind {kind}, expected float32, float16 or bfloat16, strided, on cpu; "
+            f"copy the checkpoint again"
+        )
+    # As many frames as the longest context has; an expanded tensor may claim any number.
+    silence = found.narrow(time, 0, min(shape[time], MAX_CONTEXT_SECONDS * LATENT_FRAMES_PER_SECOND))
+    check_values(silence, place)
+    return silence.float().movedim(time, 1).contiguous()
 
 
 def _unpickled(path: Path) -> Any:
@@ -159,11 +175,11 @@ def _key(entry: Any) -> str:
     return str(entry[0] if isinstance(entry, tuple) else entry)
 
 
-def _load_pretrained(cls: Any, folder: Path, **options: Any) -> Any:
+def _load_pretrained(cls: Any, folder: Path, stem: str, **options: Any) -> Any:
     """A library's own loader, made strict: what it would only warn of is an error here."""
-    read_json(folder / "config.json")
-    for path in sorted(folder.glob("*.safetensors")):
-        read_tensors(path, prefixes=())  # reads none; a file cut short is named, which the libraries do not
+    check_library_config(folder / "config.json")
+    for path in weight_files(folder, stem):
+        check_weights(path, skip=())
     try:
         module, info = cls.from_pretrained(
             folder,
@@ -190,7 +206,7 @@ def _load_pretrained(cls: Any, folder: Path, **options: Any) -> Any:
 
 def load_vae(folder: Path, config: ModelConfig) -> AutoencoderOobleck:
     """The audio VAE, float32 on the CPU; long audio is coded in overlapping tiles."""
-    vae: AutoencoderOobleck = _load_pretrained(AutoencoderOobleck, folder)
+    vae: AutoencoderOobleck = _load_pretrained(AutoencoderOobleck, folder, DIFFUSERS_STEM)
     hop = 1
     for ratio in vae.config.downsampling_ratios:
         hop *= ratio
@@ -209,10 +225,18 @@ def load_text_encoder(
     folder: Path, config: ModelConfig, tokenizer_folder: Path | None = None
 ) -> tuple[Qwen3Model, PreTrainedTokenizerBase]:
     """The text encoder, float32 on the CPU, and its tokenizer, which may be in a folder of its own."""
+    path = folder / "config.json"
+    if (kind := read_json(path).get("model_type")) != TEXT_MODEL_TYPE:
+        raise CheckpointError(
+            f"{path}: 'model_type' is {show(kind)}, expected '{TEXT_MODEL_TYPE}'; "
+            f"give the text encoder of the same checkpoint"
+        )
     encoder: Qwen3Model = _load_pretrained(
         Qwen3Model,
         folder,
+        TRANSFORMERS_STEM,
         ignore_mismatched_sizes=True,  # they are listed then, and refused by name
+        trust_remote_code=False,
     )
     if encoder.config.hidden_size != config.text_hidden_dim:
         raise CheckpointError(
@@ -223,9 +247,26 @@ def load_text_encoder(
     for name in ("tokenizer.json", "tokenizer_config.json"):
         read_json(tokenizer_folder / name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer_folder, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # as above: many types, one meaning
         raise CheckpointError(
             f"{tokenizer_folder}: its tokenizer cannot be loaded ({_first_line(error)}); copy the checkpoint again"
         ) from None
+    _check_tokenizer(tokenizer, encoder.config.vocab_size, tokenizer_folder)
     return encoder, tokenizer
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, rows: int, folder: Path) -> None:
+    """CheckpointError where the tokenizer cannot fill up a batch or gives tokens that the encoder does not have."""
+    if tokenizer.pad_token_id is None:
+        raise CheckpointError(
+            f"{folder / 'tokenizer_config.json'} names no pad_token; copy the checkpoint again"
+        )
+    last = max(tokenizer.get_vocab().values(), default=-1)
+    if not 0 <= last < rows:
+        raise CheckpointError(
+            f"{folder}: the last token of its tokenizer is {last}, the text encoder beside it has {rows} rows; "
+            f"are both of the same model?"
+        )

@@ -1,12 +1,14 @@
 """What config.json says of a checkpoint: the keys that shape the models, checked, never guessed."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from acestep.constants import LATENT_FRAMES_PER_SECOND
+from acestep.core.generation.handler.request_values import show
 from acestep.errors import CheckpointError
 from acestep.models.layout import MODEL_INDEX, Layout, find_layout
 
@@ -65,6 +67,13 @@ OF_CONDITION_ENCODER = {
 }
 # What both files hold and upstream's one file holds once.
 OF_BOTH = ("head_dim", "rope_theta", "rms_norm_eps", "sliding_window", "attention_bias")
+# Keys that may be left out: the value that the code computes with, and its text in JSON.
+FIXED: dict[str, tuple[Any, str]] = {
+    "hidden_act": ("silu", '"silu"'),
+    "use_sliding_window": (True, "true"),
+    "rope_scaling": (None, "null"),
+}
+MAX_LAYERS, MAX_SIZE = 1000, 1_000_000
 TIMBRE_SECONDS = 30  # of silence for the timbre encoder; diffusers' layout does not say, its pipeline does
 
 
@@ -74,7 +83,11 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; is the checkpoint copied whole?") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: also a number of more than 4300 digits
         raise CheckpointError(f"{path} cannot be read as JSON ({error}); copy the checkpoint again") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds no JSON object; copy the checkpoint again")
@@ -102,7 +115,7 @@ class _Entry:
     value: Any
 
     def wrong(self, expected: str) -> CheckpointError:
-        return CheckpointError(f"{self.path}: '{self.key}' is {self.value!r}, expected {expected}")
+        return CheckpointError(f"{self.path}: '{self.key}' is {show(self.value)}, expected {expected}")
 
 
 def _entries(path: Path, found: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, _Entry]:
@@ -121,9 +134,34 @@ def read_config(folder: Path) -> ModelConfig:
     return ModelConfig(**{**values, "layer_types": tuple(values["layer_types"])})
 
 
+def check_fixed_keys(path: Path, found: Mapping[str, Any]) -> None:
+    """CheckpointError where a key that may be left out asks for a model that this code does not compute."""
+    for key, (value, text) in FIXED.items():
+        if key in found and (found[key] != value or type(found[key]) is not type(value)):
+            raise _Entry(path, key, found[key]).wrong(f"{text}, the only one that is implemented")
+    version = found.get("model_version")
+    if isinstance(version, str) and "turbo" in version and found.get("is_turbo") is False:
+        raise CheckpointError(
+            f"{path} says 'is_turbo' false and 'model_version' {version}; correct the one that its model card denies"
+        )
+
+
+def check_library_config(path: Path) -> None:
+    """CheckpointError for a config.json that a library would load as another model, or without end."""
+    found = read_json(path)
+    if found.get("quantization_config") is not None:
+        raise _Entry(path, "quantization_config", found["quantization_config"]).wrong("none")
+    for key, value in found.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _Entry(path, key, value).wrong("a finite number")
+        if key.endswith("layers") and isinstance(value, int) and value > MAX_LAYERS:
+            raise _Entry(path, key, value).wrong(f"at most {MAX_LAYERS}")
+
+
 def _of_upstream(folder: Path) -> dict[str, _Entry]:
     path = folder / "config.json"
     found = read_json(path)
+    check_fixed_keys(path, found)
     for key, stands_for in SAME_AS_DIT.items():
         if found.get(key) is None and stands_for in found:
             found[key] = found[stands_for]
@@ -136,10 +174,7 @@ def _of_diffusers(folder: Path, layout: Layout) -> dict[str, _Entry]:
         raise _Entry(index, "_class_name", pipeline).wrong(f"'{PIPELINE}'")
     path = layout.decoder / "config.json"
     found = read_json(path)
-    if found.get("model_version") == "turbo" and found.get("is_turbo") is False:
-        raise CheckpointError(
-            f"{path} says 'is_turbo' false and 'model_version' turbo; correct the one that its model card denies"
-        )
+    check_fixed_keys(path, found)
     if found.get("layer_types", "") is None and isinstance(found.get("num_hidden_layers"), int):
         found["layer_types"] = in_turn(found["num_hidden_layers"])  # what the library takes null for
     own = {*OF_CONDITION_ENCODER, "timbre_fix_frame"}
@@ -180,14 +215,20 @@ def _check_values(entries: Mapping[str, _Entry]) -> None:
             raise entry.wrong("true or false")
         if field.type is int and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise entry.wrong("a whole number of at least 1")
-        if field.type is float and (not isinstance(value, (int, float)) or not value > 0):
+        limit = MAX_LAYERS if field.name.endswith("layers") else MAX_SIZE
+        if field.type is int and value > limit:
+            raise entry.wrong(f"at most {limit}")
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if field.type is float and not (is_number and 0 < value < math.inf):
             raise entry.wrong("a number above 0")
     layers, layer_types = entries["num_hidden_layers"].value, entries["layer_types"]
     kinds = layer_types.value
     if not isinstance(kinds, list) or any(kind not in LAYER_TYPES for kind in kinds):
         raise layer_types.wrong(f"a list of {' and '.join(LAYER_TYPES)}")
-    if len(kinds) < layers:
+    if len(kinds) != layers:
         raise layer_types.wrong(f"one entry for each of {layers} layers")
+    if entries["timbre_fix_frame"].value != TIMBRE_SECONDS * LATENT_FRAMES_PER_SECOND:
+        raise entries["timbre_fix_frame"].wrong(f"{TIMBRE_SECONDS * LATENT_FRAMES_PER_SECOND}")
     channels = 3 * entries["audio_acoustic_hidden_dim"].value
     if entries["in_channels"].value != channels:
         raise entries["in_channels"].wrong(f"3 x audio_acoustic_hidden_dim = {channels}")

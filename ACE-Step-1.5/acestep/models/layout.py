@@ -8,6 +8,7 @@ diffusers', as AceStepPipeline.save_pretrained writes it: all below the folder g
   model_index.json, transformer/, condition_encoder/, vae/, text_encoder/, tokenizer/
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Layout:
 
 def find_layout(folder: Path) -> Layout:
     """The layout of a checkpoint folder, told by what is in it; whether all of it is there is not looked at."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path.is_dir it raises nothing for a name that is too long
         raise CheckpointError(
             f"checkpoint folder {folder} does not exist; give one that holds config.json (upstream's layout) or "
             f"{MODEL_INDEX} (diffusers')"

@@ -20,6 +20,8 @@ NULL_CONDITION = "null_condition_emb"
 UNUSED_PREFIXES = ("tokenizer.", "detokenizer.")
 # What the libraries call their weight files, less what follows for shards.
 TRANSFORMERS_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
+# What weights may be stored in, by safetensors' names.
+DTYPES = ("F32", "F16", "BF16")
 # Tensors read from a file before it is opened anew: while it is open, all that was read counts as memory in use.
 READ_AT_ONCE = 16
 
@@ -61,6 +63,10 @@ def name_keys(what: str, keys: Collection[str]) -> str:
 def weight_files(folder: Path, stem: str = TRANSFORMERS_STEM) -> list[Path]:
     """The safetensors of one model: {stem}.safetensors, or every shard that its index names."""
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+    if single.is_file() and index.is_file():
+        raise CheckpointError(
+            f"{folder} has both {single.name} and {index.name}; remove the one that is not this model's"
+        )
     if single.is_file():
         return [single]
     if not index.is_file():
@@ -134,12 +140,53 @@ def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, tor
         return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefixes)}  # noqa: SIM118
 
 
+def check_dtypes(path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES) -> list[str]:
+    """The keys of a file that do not start with one of `skip`; CheckpointError where one is not stored in DTYPES.
+
+    Anything else loads as numbers that are not the model's: integers of a quantised matrix without their scales.
+    """
+    with _opened(path) as file:
+        stored = {key: file.get_slice(key).get_dtype() for key in file.keys() if not key.startswith(skip)}  # noqa: SIM118
+    for key, dtype in stored.items():
+        if dtype not in DTYPES:
+            raise CheckpointError(
+                f"{path}: weight '{key}' is stored as {dtype}, expected {', '.join(DTYPES)}; "
+                f"give a checkpoint that is not quantised"
+            )
+    return list(stored)
+
+
+def check_weights(path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES) -> None:
+    """`check_dtypes` and `check_values` of all weights of a file but those whose key starts with one of `skip`."""
+    keys = check_dtypes(path, skip)
+    for start in range(0, len(keys), READ_AT_ONCE):
+        with _opened(path) as file:
+            for key in keys[start : start + READ_AT_ONCE]:
+                check_values(file.get_tensor(key), f"{path}: weight '{key}'")
+
+
+def check_values(tensor: torch.Tensor, place: str) -> None:
+    """CheckpointError where a tensor holds NaN or infinite values, or is a matrix of zeros."""
+    if tensor.numel() == 0:
+        return
+    low, high = (value.item() for value in torch.aminmax(tensor))  # NaN where there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise CheckpointError(f"{place} holds NaN or infinite values; copy the checkpoint again")
+    if low == high == 0 and sum(size > 1 for size in tensor.shape) > 1:
+        raise CheckpointError(f"{place} is zero throughout; copy the checkpoint again")
+
+
 def sizes_of_checkpoint(folder: Path) -> dict[str, int]:
-    """`read_sizes` of decoder and condition encoder, by upstream's names, which are checked."""
+    """`read_sizes` of decoder and condition encoder, by upstream's names, which are checked and are unique."""
     sizes: dict[str, int] = {}
     for path, prefix in weight_sources(folder):
         of_file = {full_name(key, prefix): size for key, size in read_sizes(path).items()}
         check_keys(of_file, str(path.parent))
+        if twice := sizes.keys() & of_file.keys():
+            raise CheckpointError(
+                f"{path} holds weights that another file of the checkpoint holds too: "
+                f"{name_keys('repeated', twice)}; copy the checkpoint again"
+            )
         sizes |= of_file
     return sizes
 
@@ -152,6 +199,7 @@ def read_float32(folder: Path, prefixes: tuple[str, ...]) -> dict[str, torch.Ten
     tensors: dict[str, torch.Tensor] = {}
     for path, prefix in weight_sources(folder):
         names = {key: full_name(key, prefix) for key in read_sizes(path)}
+        check_dtypes(path)
         check_keys(names.values(), str(path.parent))
         wanted = [key for key, name in names.items() if name.startswith(prefixes)]
         for start in range(0, len(wanted), READ_AT_ONCE):

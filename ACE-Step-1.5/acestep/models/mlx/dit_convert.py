@@ -10,7 +10,14 @@ from mlx.utils import tree_flatten
 from acestep.errors import CheckpointError
 from acestep.models.layout import find_layout
 from acestep.models.mlx.dit_model import MLXDiTDecoder
-from acestep.models.weights import DECODER_PREFIX, check_keys, full_name, name_keys, weight_sources
+from acestep.models.weights import (
+    DECODER_PREFIX,
+    check_dtypes,
+    check_keys,
+    full_name,
+    name_keys,
+    weight_sources,
+)
 
 # The convolutions sit second in a container of the checkpoint, and MLX keeps their channels last:
 # Conv1d (out, in, k) -> (out, k, in), ConvTranspose1d (in, out, k) -> (out, k, in).
@@ -63,8 +70,12 @@ def load_decoder_weights(decoder: MLXDiTDecoder, weights: Mapping[str, mx.array]
             )
     decoder.load_weights(list(weights.items()))
     # Weights left lazy could be computed in the loading thread only; all at once, they would be held as stored too.
-    for _, value in tree_flatten(decoder.parameters()):
-        mx.eval(value)
+    for name, value in tree_flatten(decoder.parameters()):
+        if not mx.all(mx.isfinite(value)).item():
+            raise CheckpointError(
+                f"{source}: decoder weight '{name}' holds NaN or infinite values as {value.dtype}; "
+                f"load it in float32, or copy the checkpoint again"
+            )
     mx.clear_cache()
 
 
@@ -72,6 +83,7 @@ def _read(folder: Path) -> dict[str, mx.array]:
     """All weights of a checkpoint by upstream's names, one file or shards, not yet read but for their shapes."""
     weights: dict[str, mx.array] = {}
     for path, prefix in weight_sources(folder):
+        check_dtypes(path)
         try:
             found: Any = mx.load(str(path))  # a dict, for safetensors
         except Exception as error:  # mlx has no error type of its own for a file cut short

@@ -25,6 +25,15 @@ def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
     return x * cos + mx.concatenate([-second, first], axis=-1) * sin
 
 
+def silu(x: mx.array) -> mx.array:
+    """x * sigmoid(x), as `mlx.nn.silu` but not compiled.
+
+    A thread that ran a compiled function frees its compile cache when it ends; if Python is shutting down by then,
+    the process aborts.
+    """
+    return x * mx.sigmoid(x)
+
+
 def project(layer: nn.Linear, x: mx.array) -> mx.array:
     """A product in the precision of the weights, whatever that of x is."""
     return layer(x.astype(layer.weight.dtype))
@@ -88,7 +97,7 @@ class MLXSwiGLUMLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(nn.silu(project(self.gate_proj, x)) * project(self.up_proj, x))
+        return self.down_proj(silu(project(self.gate_proj, x)) * project(self.up_proj, x))
 
 
 class MLXTimestepEmbedding(nn.Module):
@@ -104,8 +113,8 @@ class MLXTimestepEmbedding(nn.Module):
     def __call__(self, t: mx.array) -> tuple[mx.array, mx.array]:
         angles = (t * TIMESTEP_SCALE)[:, None] * self._frequencies
         waves = mx.concatenate([mx.cos(angles), mx.sin(angles)], axis=-1)
-        embedding = self.linear_2(nn.silu(project(self.linear_1, waves)))
-        modulation = self.time_proj(nn.silu(embedding)).reshape(t.shape[0], 6, -1)
+        embedding = self.linear_2(silu(project(self.linear_1, waves)))
+        modulation = self.time_proj(silu(embedding)).reshape(t.shape[0], 6, -1)
         return embedding.astype(mx.float32), modulation.astype(mx.float32)
 
 

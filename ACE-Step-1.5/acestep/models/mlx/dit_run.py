@@ -1,7 +1,6 @@
 """What all evaluations of a run share, computed once: the conditions, every timestep's modulation, the tables."""
 
 import contextlib
-import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ import mlx.core as mx
 import numpy as np
 
 from acestep.models.mlx.dit_model import KeysAndValues, MLXCrossAttentionCache, MLXDiTDecoder
+from acestep.models.mlx.streams import stream_for
 from acestep.models.mlx.tables import rotary_tables
 
 # What a layer's cross-attention hears in one branch: keys and values, or the constant vector that they come to.
 Heard = KeysAndValues | mx.array
-
-_of_thread = threading.local()
 
 
 @dataclass
@@ -57,7 +55,7 @@ def prepare(
     branches = [Branch(plain.encoder_keys_and_values(encoder_hidden_states[:items]))]
     if run.guided:
         null = encoder_hidden_states[items : items + 1, :1]
-        branches.append(Branch(null_constants(plain, null), second_stream()))
+        branches.append(Branch(null_constants(plain, null)))
     patches = -(-hidden_states.shape[1] // config.patch_size)
     prepared = PreparedRun(
         rows={t: row for row, t in enumerate(timesteps.tolist())},
@@ -67,6 +65,10 @@ def prepare(
         branches=branches,
     )
     mx.eval(prepared.embeddings, prepared.modulations, [branch.heard for branch in branches])
+    if run.guided:
+        # Only BLAS uses more than one thread of a CPU stream. With a stream each, the branches compute the rest,
+        # the softmax above all, on two cores at once.
+        branches[1].stream = stream_for(prepared)
     return prepared
 
 
@@ -82,18 +84,3 @@ def null_constants(plain: MLXDiTDecoder, null: mx.array) -> list[mx.array]:
         values = mx.repeat(values, attention.heads // attention.kv_heads, axis=1)
         constants.append(attention.o_proj(values.swapaxes(1, 2).flatten(2, 3)))
     return constants
-
-
-def second_stream() -> Any:
-    """Where the null branch is computed: None is where the other one is.
-
-    On the CPU a stream is one thread, and only BLAS leaves it: with a stream each, the branches do the rest, the
-    softmax above all, on two cores at once. A GPU is filled by one stream.
-    """
-    if mx.default_device() != mx.cpu:
-        return None
-    if not hasattr(
-        _of_thread, "stream"
-    ):  # a stream belongs to the thread that made it, and is never taken back
-        _of_thread.stream = mx.new_stream(mx.cpu)
-    return _of_thread.stream

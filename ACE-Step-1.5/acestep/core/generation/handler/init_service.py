@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 
+from acestep.core.generation.handler.generate_music_request import check_flag
 from acestep.core.generation.handler.precision import halve, resolve_precision
+from acestep.core.generation.handler.request_values import show
+from acestep.core.generation.handler.upstream_fields import LOADING_OFF_ONLY, check_off
 from acestep.errors import AceStepError, BackendError, CheckpointError
 from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
 from acestep.models.checkpoints import (
@@ -19,6 +22,7 @@ from acestep.models.config import ModelConfig, read_config
 from acestep.models.layout import find_layout
 from acestep.models.memory import FLOAT32, check_memory, weights_in_memory
 from acestep.models.mlx import why_mlx_is_unavailable
+from acestep.models.weights import check_weights, weight_sources
 
 DEVICES = ("cpu", "mps", "cuda")
 
@@ -26,16 +30,23 @@ DEVICES = ("cpu", "mps", "cuda")
 def checkpoints_folder(project_root: str | Path) -> Path:
     """ACESTEP_CHECKPOINTS_DIR where it is set, else checkpoints/ below the project root."""
     named = os.environ.get("ACESTEP_CHECKPOINTS_DIR")
-    return Path(named) if named else Path(project_root) / "checkpoints"
+    return Path(named or Path(project_root) / "checkpoints").expanduser()
+
+
+def _checkpoint_folder(project_root: Any, config_path: Any) -> Path:
+    for name, value in (("project_root", project_root), ("config_path", config_path)):
+        if not isinstance(value, (str, os.PathLike)) or "\0" in str(value):
+            raise CheckpointError(f"{name} is {show(value)}, expected a path")
+    return checkpoints_folder(project_root) / config_path
 
 
 def resolve_device(device: str) -> str:
     """The device for PyTorch's parts; 'auto' takes the first of cuda, mps, cpu that is there."""
     there = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if device not in DEVICES:
-        raise BackendError(f"device is {device!r}, expected auto, {', '.join(DEVICES)}")
+    if not isinstance(device, str) or device not in DEVICES:
+        raise BackendError(f"device is {show(device)}, expected auto, {', '.join(DEVICES)}")
     if not there[device]:
         raise BackendError(
             f"device {device!r} is not available to PyTorch on this machine; use 'auto' or 'cpu'"
@@ -62,8 +73,8 @@ def check_mlx(precision: str) -> None:
         )
     from acestep.models.mlx.dit_convert import PRECISIONS
 
-    if precision not in PRECISIONS:
-        raise BackendError(f"mlx_precision is {precision!r}, expected {', '.join(PRECISIONS)}")
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise BackendError(f"mlx_precision is {show(precision)}, expected {', '.join(PRECISIONS)}")
 
 
 def load_mlx_decoder(folder: Path, config: ModelConfig, precision: str) -> Any:
@@ -71,10 +82,12 @@ def load_mlx_decoder(folder: Path, config: ModelConfig, precision: str) -> Any:
     from acestep.models.mlx.dit_convert import convert_and_load
     from acestep.models.mlx.dit_fast import MLXFastDecoder
     from acestep.models.mlx.dit_model import MLXDiTDecoder
+    from acestep.models.mlx.streams import reused_stream
 
-    decoder = MLXDiTDecoder.from_config(config)
-    convert_and_load(folder, decoder, precision)
-    return MLXFastDecoder(decoder)
+    with reused_stream():
+        decoder = MLXDiTDecoder.from_config(config)
+        convert_and_load(folder, decoder, precision)
+        return MLXFastDecoder(decoder)
 
 
 def load_torch_decoder(folder: Path, config: ModelConfig, precision: str, device: str) -> Any:
@@ -104,7 +117,14 @@ class InitServiceMixin:
         project_root: str | Path,
         config_path: str = "acestep-v15-base",
         device: str = "auto",
+        use_flash_attention: bool = False,
+        compile_model: bool = False,
+        offload_to_cpu: bool = False,
+        offload_dit_to_cpu: bool = False,
+        quantization: str | None = None,
+        prefer_source: str | None = None,
         use_mlx_dit: bool = True,
+        vae_checkpoint: str | None = None,
         mlx_precision: str = "float32",
         torch_precision: str = "float32",
     ) -> tuple[str, bool]:
@@ -114,18 +134,35 @@ class InitServiceMixin:
         use_mlx_dit: the decoder runs on MLX, else on PyTorch; whichever it is, it is the only one.
         mlx_precision: of the MLX decoder's large products; float16 and bfloat16 need half the memory.
         torch_precision: likewise of the PyTorch decoder's; 'auto' is float32, on CUDA the half that its hardware has.
+        The other parameters are upstream's and have upstream's positions: they are refused unless they are off,
+        prefer_source has no effect because nothing is downloaded.
         Returns a sentence and whether all is loaded; where it is not, the handler is as it was before.
         """
+        given = {
+            "use_flash_attention": use_flash_attention,
+            "compile_model": compile_model,
+            "offload_to_cpu": offload_to_cpu,
+            "offload_dit_to_cpu": offload_dit_to_cpu,
+            "quantization": quantization,
+            "vae_checkpoint": vae_checkpoint,
+        }
         try:
+            for name, (accepted, what) in LOADING_OFF_ONLY.items():
+                check_off(name, given[name], accepted, what)
             return self._load(
-                checkpoints_folder(project_root) / config_path,
+                _checkpoint_folder(project_root, config_path),
                 resolve_device(device),
-                use_mlx_dit,
+                check_flag("use_mlx_dit", use_mlx_dit),
                 mlx_precision,
                 torch_precision,
             )
         except AceStepError as error:
-            return str(error), False
+            return str(error).encode("utf-8", "backslashreplace").decode("utf-8"), False
+        except Exception as error:  # whatever a damaged file leads a library to is an answer, not a raise
+            return (
+                f"the checkpoint cannot be loaded ({type(error).__name__}: {show(error)}); copy it again",
+                False,
+            )
 
     def _load(
         self, folder: Path, device: str, use_mlx_dit: bool, mlx_precision: str, torch_precision: str
@@ -139,6 +176,8 @@ class InitServiceMixin:
         # PyTorch's decoder is halved once it is loaded, on its way to the GPU where there is one.
         decoder_bytes = FLOAT32 // (2 if half and (use_mlx_dit or device == "cuda") else 1)
         check_memory(folder, weights_in_memory(folder, decoder_bytes), device, use_mlx_dit)
+        for path, _ in weight_sources(folder):
+            check_weights(path)
         # The largest part last: what the libraries hold twice while they load is gone by then.
         text_encoder, tokenizer = load_text_encoder(layout.text_encoder, config, layout.tokenizer)
         text_encoder, vae = text_encoder.to(device), load_vae(layout.vae, config).to(device)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from acestep.core.generation.handler.request_values import show
 from acestep.errors import BackendError
 
 # 'auto' is float32 but on CUDA, where it is the half precision that the hardware has.
@@ -20,8 +21,8 @@ def has_bfloat16() -> bool:
 
 def resolve_precision(precision: str, device: str) -> str:
     """The precision for a device, never 'auto'; BackendError where there is none such, or not in its hardware."""
-    if precision not in PRECISIONS:
-        raise BackendError(f"torch_precision is {precision!r}, expected {', '.join(PRECISIONS)}")
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise BackendError(f"torch_precision is {show(precision)}, expected {', '.join(PRECISIONS)}")
     if device != "cuda":
         return "float32" if precision == "auto" else precision
     if precision == "auto":

@@ -1,5 +1,6 @@
 """One LEGO request: conditions gathered, then run."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,13 @@ from acestep.constants import SAMPLE_RATE
 from acestep.core.generation.handler.conditioning_target import check_range
 from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
 from acestep.models.config import ModelConfig
+
+
+def mlx_stream() -> AbstractContextManager[None]:
+    """The stream of a run on MLX; the import is here, for a machine without mlx."""
+    from acestep.models.mlx.streams import reused_stream
+
+    return reused_stream()
 
 
 class ServiceGenerateMixin:
@@ -69,13 +77,14 @@ class ServiceGenerateMixin:
             shift=shift,
             timesteps=timesteps,
         )
-        outputs, states, mask, context_latents = self._execute_service_generate_diffusion(
-            payload=payload,
-            generate_kwargs=generate_kwargs,
-            seed_param=seeds,
-            infer_method=infer_method,
-            shift=shift,
-        )
+        with mlx_stream() if self.use_mlx_dit else nullcontext():
+            outputs, states, mask, context_latents = self._execute_service_generate_diffusion(
+                payload=payload,
+                generate_kwargs=generate_kwargs,
+                seed_param=seeds,
+                infer_method=infer_method,
+                shift=shift,
+            )
         return {
             **outputs,
             "encoder_hidden_states": states,

@@ -49,10 +49,9 @@ def test_other_tasks_are_refused_by_name(task: str) -> None:
     ("track", "nearest"),
     [
         ("vocal", "vocals"),
-        ("Vocals", "vocals"),
         ("drum", "drums"),
         ("guitars", "guitar"),
-        ("backing vocals", "backing_vocals"),
+        ("backing", "backing_vocals"),
         ("keys", "keyboard"),
     ],
 )
@@ -61,6 +60,14 @@ def test_unknown_track_is_refused_with_the_nearest(track: str, nearest: str) -> 
         f"track is {track!r}, expected one of backing_vocals, bass, brass, drums, fx, guitar, keyboard, "
         f"percussion, strings, synth, vocals, woodwinds; the nearest is {nearest!r}"
     )
+
+
+@pytest.mark.parametrize(
+    ("track", "meant"),
+    [("Vocals", "vocals"), ("GUITAR", "guitar"), ("backing vocals", "backing_vocals"), (" FX ", "fx")],
+)
+def test_case_and_spaces_do_not_matter(track: str, meant: str) -> None:
+    assert instruction("lego", track_name=track) == instruction("lego", track_name=meant)
 
 
 @pytest.mark.parametrize("track", ["", "xyz", "12"])

@@ -1,0 +1,79 @@
+"""Where a stem came from: its noise from the seed, its samples from the run's final latents."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from acestep.constants import SAMPLES_PER_FRAME
+from smoke.request import Request
+from smoke.run import Run
+
+WINDOW = 4  # latent frames that are decoded and compared
+MARGIN = 24  # further frames on either side, for what the convolutions of the VAE see
+
+
+def noise_distance(request: Request, run: Run) -> float | None:
+    """Largest |difference| of the run's noise to that of its seed; None where that is not known, on PyTorch's GPUs."""
+    noise = run.tensors["noise"].numpy()
+    if request.backend == "mlx":
+        from acestep.models.mlx.dit_generate import draw_noise
+
+        expected = np.array(draw_noise(request.seed, noise.shape))
+    elif run.device == "cpu":
+        expected = torch.randn(noise.shape, generator=torch.Generator().manual_seed(request.seed)).numpy()
+    else:
+        return None
+    return float(np.abs(noise - expected).max())
+
+
+def load_vae(checkpoint: Path) -> Any:
+    """The checkpoint's VAE in PyTorch, float32 on the CPU."""
+    from acestep.models.checkpoints import load_vae
+    from acestep.models.config import read_config
+    from acestep.models.layout import find_layout
+
+    return load_vae(find_layout(checkpoint).vae, read_config(checkpoint))
+
+
+@torch.inference_mode()
+def decoded_distance(vae: Any, run: Run, wav: Path) -> float:
+    """Relative L2 of the stem's loudest frames to the final latents decoded there, whatever the gain between them.
+
+    Without the part of both that the VAE gives for latents of 0.
+    """
+    with wav.open("rb") as file:
+        stem, _ = soundfile.read(file, dtype="float32", always_2d=True)
+    latents = run.tensors["target_latents"]
+    frames = min(latents.shape[1], len(stem) // SAMPLES_PER_FRAME)
+    if not frames:
+        return float("inf")
+    energy = np.square(stem[: frames * SAMPLES_PER_FRAME]).reshape(frames, -1).sum(axis=1)
+    width = min(WINDOW, frames)
+    first = int(np.convolve(energy, np.ones(width), mode="valid").argmax())
+    start = max(0, first - MARGIN)
+    part = latents[:, start : first + width + MARGIN].transpose(1, 2).to(vae.dtype)
+    offset = (first - start) * SAMPLES_PER_FRAME
+    decoded, of_zeros = (
+        vae.decode(each)
+        .sample[0]
+        .float()
+        .numpy()
+        .T[offset : offset + width * SAMPLES_PER_FRAME]
+        .astype(np.float64)
+        for each in (part, 0 * part)
+    )
+    heard = stem[first * SAMPLES_PER_FRAME :][: len(decoded)].astype(np.float64)
+    if not heard.any():
+        return 0.0  # silence, which has a check of its own
+    # What the VAE adds to any latents tells nothing of these, and is most of what random weights give.
+    heard, decoded = without(of_zeros, heard), without(of_zeros, decoded)
+    return float(np.linalg.norm(without(decoded, heard)) / np.linalg.norm(heard))
+
+
+def without(component: np.ndarray, signal: np.ndarray) -> np.ndarray:
+    """The part of a signal that is orthogonal to the component."""
+    share = (signal * component).sum() / max(np.square(component).sum(), 1e-30)
+    return signal - share * component
