@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..harness.child import Reply, serve
 from ..harness.imports import CannotProbe, describe, import_file, stub_missing
 from .cases import Case, Observation
+from .schedules import reference_schedule, unpatched_schedule
 
 if TYPE_CHECKING:
     from .loop import RandomVelocityDecoder
@@ -92,21 +93,6 @@ def do_not_compile() -> None:
     vars(mx)["compile"] = uncompiled
 
 
-def reference_schedule(case: Case) -> tuple[float, ...]:
-    """The decoder's timesteps on PyTorch's side, in float32; see Observation.reference."""
-    import torch
-
-    if case.timesteps is not None:
-        values = torch.tensor(case.timesteps, dtype=torch.float32).tolist()
-        while values and values[-1] == 0:
-            values.pop()
-        return tuple(values)
-    if not isinstance(case.steps, int) or case.steps < 1:
-        return ()
-    t = torch.linspace(1.0, 0.0, case.steps + 1, dtype=torch.float32)
-    return tuple((case.shift * t / (1 + (case.shift - 1) * t))[:-1].tolist())
-
-
 def observe_all(
     cases: list[Case], references: list[tuple[float, ...]], files: dict[str, ModuleType]
 ) -> list[Observation]:
@@ -128,14 +114,6 @@ def _distinct(cases: list[Case]) -> dict[Any, Case]:
 
 def _schedule_key(case: Case) -> tuple[Any, ...]:
     return case.steps, case.shift, case.timesteps, case.config is None
-
-
-def observe(
-    case: Case, reference: tuple[float, ...], execute: ModuleType, diffusion: ModuleType, generate: ModuleType
-) -> Observation:
-    """Run one case by itself."""
-    files = {"execute": execute, "diffusion": diffusion, "generate": generate}
-    return observe_all([case], [reference], files)[0]
 
 
 class Run:
@@ -254,32 +232,3 @@ def _trace_order(failing: tuple[Case, Observation]) -> tuple[Any, ...]:
 
 def _reason(swallowed: BaseException | None) -> str:
     return "the MLX branch was not taken" if swallowed is None else describe(swallowed)
-
-
-def unpatched_schedule(case: Case, generate: ModuleType) -> tuple[float, ...] | None:
-    """What the checkout's schedule gives to a caller that does not name the model kind.
-
-    A checkout whose own default is a base model is asked for turbo's list by name, except where the host has no
-    `config` to say so.
-    """
-    import inspect
-
-    import torch
-
-    from ..harness.fakes import call_by_name
-
-    schedule = getattr(generate, "get_timestep_schedule", None)
-    if schedule is None:
-        raise CannotProbe(f"{generate.__name__} does not define get_timestep_schedule")
-    known: dict[str, Any] = {"shift": case.shift, "infer_steps": case.steps, "timesteps": None}
-    if case.timesteps is not None:
-        known["timesteps"] = torch.tensor(case.timesteps, dtype=torch.float32).tolist()
-    try:
-        is_turbo = inspect.signature(schedule).parameters.get("is_turbo")
-        needs_the_kind = [inspect.Parameter.empty] + ([] if case.config is None else [False])
-        if is_turbo is not None and is_turbo.default in needs_the_kind:
-            known["is_turbo"] = True
-        values = list(call_by_name(schedule, known))
-        return tuple(torch.tensor(values, dtype=torch.float32).tolist())
-    except Exception:
-        return None

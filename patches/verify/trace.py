@@ -7,14 +7,14 @@ frame that carries it gets the number of evaluations instead; where no value tel
 
 from __future__ import annotations
 
-import ast
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
+
+from .decoder_loop import DecoderLoop, enclosing_loop, place_of
 
 RUN, GENERATE, SCHEDULE = "_mlx_run_diffusion", "mlx_generate_diffusion", "get_timestep_schedule"
 BORDERS = (RUN, GENERATE, SCHEDULE)
@@ -40,7 +40,7 @@ class StepTrace:
         self._requested, self._evaluated = requested, evaluated
         self._frames: dict[FrameType, _Frame] = {}
         self._arrived: dict[str, str] = {}
-        self._loop: _Loop | None = None
+        self._loop: DecoderLoop | None = None
         self._cut: str | None = None
         self._calls = 0
 
@@ -80,9 +80,9 @@ class StepTrace:
             if frame in self._frames:
                 frames.append(frame)
         for frame in reversed(frames):
-            loop = _enclosing_loop(frame.f_code, frame.f_lineno)
+            loop = enclosing_loop(frame.f_code, frame.f_lineno)
             if loop is not None:
-                self._loop = _Loop(frame.f_code, loop, self._frames[frame].lines, frames[0])
+                self._loop = DecoderLoop(frame.f_code, loop, self._frames[frame].lines, frames[0])
                 return
 
     def _on_call(self, frame: FrameType, event: str, _: object) -> Any:
@@ -159,50 +159,10 @@ class StepTrace:
 
     def _found(self, what: str, code: CodeType, line: int) -> None:
         if self._cut is None:
-            self._cut = f"{what} at {_place(code, line, self._root)}"
+            self._cut = f"{what} at {place_of(code, line, self._root)}"
 
     def _is_of_checkout(self, code: CodeType) -> bool:
         return code.co_filename.startswith(self._root)
-
-
-@dataclass(frozen=True)
-class _Loop:
-    """The loop that the decoder is called from, and the frame that calls the decoder itself."""
-
-    code: CodeType
-    node: ast.For | ast.While
-    lines: list[int]
-    caller: FrameType
-
-    def describe(self, calls: int, root: str) -> str:
-        place = _place(self.code, self.node.lineno, root)
-        inside = [line for line in self.lines if self.node.lineno <= line <= (self.node.end_lineno or 0)]
-        leaving = {node.lineno for node in ast.walk(self.node) if isinstance(node, ast.Break | ast.Return)}
-        if inside and inside[-1] in leaving:
-            return f"the loop is left after {calls} evaluations at {_place(self.code, inside[-1], root)}"
-        turns = Counter(inside)[self.node.body[0].lineno]
-        if turns <= calls:
-            return f"the decoder is called {calls} times by the loop at {place}"
-        through = _place(self.caller.f_code, self.caller.f_code.co_firstlineno, root)
-        return (
-            f"the loop at {place} runs {turns} times, the decoder is called {calls} times, "
-            f"by {self.caller.f_code.co_name} at {through}"
-        )
-
-
-def _enclosing_loop(code: CodeType, line: int) -> ast.For | ast.While | None:
-    """The innermost loop of the frame's function around `line`."""
-    try:
-        tree = ast.parse(Path(code.co_filename).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return None
-    around = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.For | ast.While)
-        and code.co_firstlineno <= node.lineno <= line <= (node.end_lineno or 0)
-    ]
-    return max(around, key=lambda node: node.lineno, default=None)
 
 
 def _sizes(values: Mapping[str, Any]) -> dict[str, int]:
@@ -237,7 +197,3 @@ def _is_int(value: Any) -> bool:
 
 def _unit(frame: FrameType, name: str) -> str:
     return "" if _is_int(frame.f_locals.get(name)) or "[" in name else " values long"
-
-
-def _place(code: CodeType, line: int, root: str) -> str:
-    return f"{Path(code.co_filename).relative_to(root).as_posix()}:{line}"

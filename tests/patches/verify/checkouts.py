@@ -167,8 +167,8 @@ PLAIN_LOOP = """\
 
 GUIDED_LOOP = """\
     batch = src_latents_shape[0]
-    do_cfg = guidance_scale > 1.0 and null_condition_emb_np is not None
-    if do_cfg:
+    is_guided = guidance_scale > 1.0 and null_condition_emb_np is not None
+    if is_guided:
         unconditional = mx.broadcast_to(mx.array(null_condition_emb_np), states.shape)
         states = mx.concatenate([states, unconditional], axis=0)
         context = mx.concatenate([context, context], axis=0)
@@ -181,16 +181,16 @@ GUIDED_LOOP = """\
             encoder_hidden_states=states,
             context_latents=context,
             cache=cache,
-            use_cache=not do_cfg,
+            use_cache=not is_guided,
         )[0]
 
     if compile_model:
         decode = mx.compile(decode)
     for step_idx in range(num_steps):
         current_t = t_schedule_list[step_idx]
-        x_in = mx.concatenate([xt, xt], axis=0) if do_cfg else xt
+        x_in = mx.concatenate([xt, xt], axis=0) if is_guided else xt
         vt = decode(x_in, mx.full((x_in.shape[0],), current_t))
-        if do_cfg:
+        if is_guided:
             vt = vt[:batch] + (guidance_scale - 1) * (vt[:batch] - vt[batch:])
         if step_idx == num_steps - 1:
             xt = xt - vt * current_t
