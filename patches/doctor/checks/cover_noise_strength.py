@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from ...harness.models import CHANNELS, source_latents
-from ...harness.request import RequestRecord
+from ...harness.request import RequestRecord, shorten
 from ..checkout import LoadedCheckout
 from ..finding import Finding, judged
 
@@ -25,6 +25,8 @@ def run(checkout: LoadedCheckout) -> Finding:
         return judged(False, REQUESTED, "no such option here", where)
     plain = checkout.lego(inference_steps=STEPS, shift=SHIFT)
     blended = checkout.lego(inference_steps=STEPS, shift=SHIFT, cover_noise_strength=STRENGTH)
+    if not blended.success and not blended.pytorch_ran and "cover_noise_strength" in blended.error:
+        return judged(False, REQUESTED, f"refused: {shorten(blended.error)}", where)
     for record in (plain, blended):
         record.require_decoder()
     start = f"{len(blended.timesteps)} steps from t = {blended.timesteps[0]:g}"
