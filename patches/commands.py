@@ -119,7 +119,7 @@ def revert(options: argparse.Namespace) -> Outcome:
     changes = list(
         reversed(plan.changes)
     )  # the callers first: a call never passes what is not taken any more
-    notes = _write(changes)
+    notes = [*_write(changes), *plan.notes]
     names = [checkout.name(change.path) for change in changes]
     lines = [f"reverted: {name}" for name in names] or [f"{checkout.root}: holds no text of this kit."]
     return Outcome(DONE, "\n".join([*lines, *notes]), {"state": "reverted", "written": names, "notes": notes})

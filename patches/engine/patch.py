@@ -40,7 +40,7 @@ class Patch:
     what is there in its place; raises CannotEdit. items: the names of all parameters and arguments that the patch
     may insert. block_sizes: the number of lines of each block, by what its first line says behind
     the mark. trace: text that
-    stands nowhere but in this patch.
+    stands nowhere but in this patch; "" where others might write it too.
     """
 
     name: str

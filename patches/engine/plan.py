@@ -26,11 +26,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """The state of each patch of a series, and the files before and after."""
+    """The state of each patch of a series, the files before and after, and what has to be said about the latter."""
 
     rows: tuple[Row, ...]
     before: Mapping[Path, Source] = field(default_factory=dict)
     after: Mapping[Path, Source] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def having(self, kind: type) -> list[Row]:
         """The rows whose state is of this kind."""
@@ -64,7 +65,8 @@ def make_plan(checkout: Checkout, series: Series) -> Plan:
     now, rows = dict(before), []
     for patch in series.patches:
         path = checkout.path(patch.target)
-        state = _state(patch, now.get(path), unreadable.get(path), older)
+        problem = unreadable.get(path, "").removeprefix(f"{checkout.name(path)}: ").removesuffix(".")
+        state = _state(patch, now.get(path), problem, older)
         if isinstance(state, Missing):
             now[path] = state.after
         rows.append(Row(patch, checkout.name(path), state))
@@ -98,7 +100,7 @@ def make_revert(checkout: Checkout, series: Series) -> Plan:
         if source is None:
             continue
         without = older.get(patch.target) or (patch.revert(source) if patch.is_in(source) else source)
-        if patch.trace and patch.trace in without.text and not older:
+        if patch.trace and patch.trace in without.text:
             raise CannotRevert(
                 f"{source.name}: the text of this kit (patch {patch.name}) stands there without its mark, so the "
                 "bytes before `apply` cannot be proved"
@@ -106,7 +108,9 @@ def make_revert(checkout: Checkout, series: Series) -> Plan:
         if without.data != source.data:
             rows.append(Row(patch, source.name, Patched(without, "")))
             now[path] = without
-    return Plan(tuple(rows), before, now)
+    failing = series.failing(_by_target(checkout, series, now)) if rows else {}
+    notes = [f"{checkout.name(checkout.path(target))}: {reason}." for target, reason in failing.items()]
+    return Plan(tuple(rows), before, now, tuple(notes))
 
 
 def _read(checkout: Checkout, series: Series) -> tuple[dict[Path, Source], dict[Path, str]]:
@@ -139,7 +143,7 @@ def _older(series: Series, checkout: Checkout, files: Mapping[Path, Source]) -> 
     }
 
 
-def _state(patch: Patch, source: Source | None, problem: str | None, older: Mapping[str, State]) -> State:
+def _state(patch: Patch, source: Source | None, problem: str, older: Mapping[str, State]) -> State:
     if source is None:
-        return Conflict(problem or "the file is missing")
+        return Conflict(problem)
     return older.get(patch.target) or patch.status(source)

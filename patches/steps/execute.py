@@ -82,5 +82,4 @@ PATCH = Patch(
     summary=f"the call of {RUN} passes the requested number of steps",
     find=find,
     items=("infer_steps",),
-    trace='.get("infer_steps", 8)',
 )
