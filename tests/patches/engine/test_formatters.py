@@ -30,10 +30,18 @@ def texts() -> list[tuple[Patch, str]]:
     """Every text that a patch is applied to in the tests of the patches."""
     execute, diffusion, generate = STEPS.patches
     found = [(patch, getattr(one, patch.name)) for one in (BEFORE, FIXED) for patch in STEPS.patches]
-    found += [(execute, test_execute.edit(BEFORE.execute, change)) for change, _ in test_execute.APPLIED.values()]
+    found += [
+        (execute, test_execute.edit(BEFORE.execute, change)) for change, _ in test_execute.APPLIED.values()
+    ]
     found.append((execute, test_execute.edit(BEFORE.execute, (test_execute.CALL, test_execute.ONE_LINE))))
-    found += [(diffusion, test_diffusion.edit(BEFORE.diffusion, *changes)) for changes, _ in test_diffusion.APPLIED.values()]
-    found += [(generate, test_generate.edit(BEFORE.generate, *changes)) for changes in test_generate.APPLIED.values()]
+    found += [
+        (diffusion, test_diffusion.edit(BEFORE.diffusion, *changes))
+        for changes, _ in test_diffusion.APPLIED.values()
+    ]
+    found += [
+        (generate, test_generate.edit(BEFORE.generate, *changes))
+        for changes in test_generate.APPLIED.values()
+    ]
     found += [
         (generate, test_generate.edit(BEFORE.generate, (old, new)))
         for name, (old, new, _) in test_generate.OTHER_FORMS.items()

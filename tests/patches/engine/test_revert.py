@@ -24,14 +24,16 @@ CHECKOUTS = {
     "before": BEFORE,
     "after upstream's fix": FIXED,
     "the parameter of diffusion by hand": BEFORE.edited("diffusion", STEPS_INTO_DIFFUSION),
-    "the forward of diffusion by hand": BEFORE.edited("diffusion", STEPS_INTO_DIFFUSION, STEPS_OUT_OF_DIFFUSION),
+    "the forward of diffusion by hand": BEFORE.edited(
+        "diffusion", STEPS_INTO_DIFFUSION, STEPS_OUT_OF_DIFFUSION
+    ),
     "the kind passed to a function that does not take it": BEFORE.edited(
         "diffusion", (COMPILE_LINE, f"{COMPILE_LINE}            is_turbo=self.config.is_turbo,\n")
     ),
     "early home": MiniCheckout(
         BEFORE.execute, BEFORE.diffusion, BEFORE.generate, "acestep/mlx_dit/generate.py"
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("checkout", CHECKOUTS.values(), ids=CHECKOUTS)
@@ -62,7 +64,10 @@ def test_line_by_hand_is_kept_and_a_call_that_fails_without_the_patches_is_said(
 
 
 def test_newlines_changed_after_apply_are_the_newlines_after_revert(tmp_path: Path) -> None:
-    one_line = ("    shift: float = 3.0,\n    timesteps: Optional[list] = None,\n):", "        shift=3.0, timesteps=None):")
+    one_line = (
+        "    shift: float = 3.0,\n    timesteps: Optional[list] = None,\n):",
+        "        shift=3.0, timesteps=None):",
+    )
     root = BEFORE.edited("generate", one_line).write(tmp_path)
     before = contents(root)
     assert main(["apply", str(root)]) == 0

@@ -33,7 +33,7 @@ REFUSED = {
     "NUL": (b"a = 1\0\n", "a source that compiles, found "),
     "UTF-16": ("a = 1\n".encode("utf-16"), ""),
     "not UTF-8": (b"a = 1\n\nb = '\xff'\n", ""),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("data", "found"), REFUSED.values(), ids=REFUSED)

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,10 +31,10 @@ PROJECT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def one_file(tmp_path: Path) -> Iterator[tuple[Path, Change]]:
+def one_file(tmp_path: Path) -> tuple[Path, Change]:
     path = tmp_path / "f.py"
     path.write_bytes(b"old")
-    yield path, Change(path, b"old", b"new")
+    return path, Change(path, b"old", b"new")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What the patches of the series change and what they leave: a LEGO request gets what it asks for, other tasks what they had.
+"""What the patches of the series change and what they leave: other tasks than LEGO keep what they had.
 
 The single files are run here, before and after; the doctor is the proof on whole checkouts.
 """
@@ -171,7 +171,13 @@ def executed(text: str, instruction: str) -> str:
     )
     host._load_model_context = lambda _: torch.no_grad()
     host._mlx_run_diffusion, host.use_mlx_dit, host.mlx_decoder = fails, True, object()
-    payload = {"src_latents": zeros, "chunk_mask": zeros, "generated": zeros, "is_covers": None, "text_inputs": [instruction]}
+    payload = {
+        "src_latents": zeros,
+        "chunk_mask": zeros,
+        "generated": zeros,
+        "is_covers": None,
+        "text_inputs": [instruction],
+    }
     request = host._build_service_generate_kwargs(payload, [1], 8, 1.0, "ode", 3.0, None)
     try:
         return str(host._execute_service_generate_diffusion(payload, request, [1], "ode", 3.0, 1.0)[0])
@@ -194,8 +200,7 @@ def test_failure_of_mlx_ends_a_lego_request_and_pytorch_runs_for_others() -> Non
     assert executed(text, f"# Instruction\n{LEGO}") == "PyTorch's"
     after = patched(text, fallback)
     assert executed(after, f"# Instruction\n{LEGO}") == (
-        "MLX failed: no kernel for this "
-        "<- ValueError('no kernel for this')"
+        "MLX failed: no kernel for this <- ValueError('no kernel for this')"
     )
     for instruction in OTHERS:
         assert executed(after, f"# Instruction\n{instruction}") == "PyTorch's"

@@ -121,24 +121,49 @@ REFUSED = {
         "expected one call of _mlx_run_diffusion, found none",
     ),
     "called twice": (
-        [("                outputs = self._mlx", "                self._mlx_run_diffusion()\n                outputs = self._mlx")],
+        [
+            (
+                "                outputs = self._mlx",
+                "                self._mlx_run_diffusion()\n                outputs = self._mlx",
+            )
+        ],
         "expected one call of _mlx_run_diffusion, found 2",
     ),
     "no dict": (
-        [(f"                return self.model.generate_audio(**generate_kwargs)", "                return self.model.generate_audio(generate_kwargs)"),
-         (TIMESTEPS, "timesteps=None,"),
-         ("outputs = self.model.generate_audio(**generate_kwargs)", "outputs = self.model.generate_audio(generate_kwargs)")],
+        [
+            (
+                "                return self.model.generate_audio(**generate_kwargs)",
+                "                return self.model.generate_audio(generate_kwargs)",
+            ),
+            (TIMESTEPS, "timesteps=None,"),
+            (
+                "outputs = self.model.generate_audio(**generate_kwargs)",
+                "outputs = self.model.generate_audio(generate_kwargs)",
+            ),
+        ],
         "expected one dict that holds the request, found none",
     ),
     "two dicts": (
-        [(TIMESTEPS, "timesteps=None,"), ("return self.model.generate_audio(**generate_kwargs)", "return self.model.generate_audio(**other)")],
+        [
+            (TIMESTEPS, "timesteps=None,"),
+            (
+                "return self.model.generate_audio(**generate_kwargs)",
+                "return self.model.generate_audio(**other)",
+            ),
+        ],
         "expected one dict that holds the request, found generate_kwargs and other",
     ),
     "comments in a call that has to be written anew": (
-        [(CALL, "self._mlx_run_diffusion(states,  # both\n                    mask, timesteps=generate_kwargs.get('timesteps'))\n")],
+        [
+            (
+                CALL,
+                "self._mlx_run_diffusion(states,  # both\n"
+                f"{INDENT}mask, timesteps=generate_kwargs.get('timesteps'))\n",
+            )
+        ],
         "the list of items holds comments in a form that cannot be edited safely",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)

@@ -59,19 +59,25 @@ APPLIED = {
     ],
     "text beyond ASCII": [("Walk from noise", "Wandle Rauschen \N{EM DASH} Schritt für Schritt um")],
     "overload stub": [
-        ("def get_timestep_schedule(", "@overload\ndef get_timestep_schedule(): ...\ndef get_timestep_schedule(")
+        (
+            "def get_timestep_schedule(",
+            "@overload\ndef get_timestep_schedule(): ...\ndef get_timestep_schedule(",
+        )
     ],
     "stub for type checkers": [
         ("TABLES =", "if TYPE_CHECKING:\n    def get_timestep_schedule(): ...\n\nTABLES =")
     ],
     "form feed": [("def get_timestep_schedule(", "\x0c\ndef get_timestep_schedule(")],
     "100 elifs": [
-        ("        return [min(", "        if 0:\n            pass\n" + "".join(f"        elif shift == {n}:\n            pass\n" for n in range(100)) + "        return [min(")
+        (
+            "        return [min(",
+            "        if 0:\n            pass\n"
+            + "".join(f"        elif shift == {n}:\n            pass\n" for n in range(100))
+            + "        return [min(",
+        )
     ],
-    "call in try": [
-        (CALL, f"    try:\n    {CALL}    except ValueError:\n        levels = []\n")
-    ],
-}  # fmt: skip
+    "call in try": [(CALL, f"    try:\n    {CALL}    except ValueError:\n        levels = []\n")],
+}
 
 
 @pytest.mark.parametrize("changes", APPLIED.values(), ids=APPLIED)
@@ -83,34 +89,40 @@ def test_schedule_of_a_base_model_is_added(changes: list[tuple[str, str]]) -> No
 
 OTHER_FORMS = {
     "parameters on one line": (
-        SIGNATURE, f"        shift: float = 3.0, timesteps=None):\n{DOCSTRING}",
+        SIGNATURE,
+        f"        shift: float = 3.0, timesteps=None):\n{DOCSTRING}",
         '{MARK}, was: "(\\n        shift: float = 3.0, timesteps=None)"\n    shift: float = 3.0,\n    timesteps=None,\n'
         "    infer_steps: int = 8,\n    is_turbo: bool = True,\n):\n",
     ),
     "no trailing comma": (
-        SIGNATURE, SIGNATURE.replace("None,\n)", "None\n)"),
+        SIGNATURE,
+        SIGNATURE.replace("None,\n)", "None\n)"),
         "timesteps: Optional[list] = None,\n    {MARK}, comma added\n    infer_steps: int = 8,\n"
         "    is_turbo: bool = True\n):\n",
     ),
     "further keywords": (
-        SIGNATURE, SIGNATURE.replace("):", "    **ignored,\n):"),
+        SIGNATURE,
+        SIGNATURE.replace("):", "    **ignored,\n):"),
         "None,\n    {MARK}\n    infer_steps: int = 8,\n    is_turbo: bool = True,\n    **ignored,\n):\n",
     ),
     "keywords on lines of their own": (
-        CALL, "    levels = get_timestep_schedule(\n        shift=shift,\n        timesteps=timesteps,\n    )\n",
+        CALL,
+        "    levels = get_timestep_schedule(\n        shift=shift,\n        timesteps=timesteps,\n    )\n",
         "        timesteps=timesteps,\n        {MARK}\n        infer_steps=infer_steps,\n"
         "        is_turbo=is_turbo,\n    )\n",
     ),
     "in an if expression": (
-        CALL, "    levels = get_timestep_schedule(shift) if timesteps is None else list(timesteps)\n",
+        CALL,
+        "    levels = get_timestep_schedule(shift) if timesteps is None else list(timesteps)\n",
         "    levels = get_timestep_schedule(\n        {MARK}, was: (shift)\n        shift,\n"
         "        infer_steps=infer_steps,\n        is_turbo=is_turbo,\n    ) if timesteps is None",
     ),
     "in a lambda": (
-        CALL, "    levels = (lambda: get_timestep_schedule(shift, timesteps))()\n",
+        CALL,
+        "    levels = (lambda: get_timestep_schedule(shift, timesteps))()\n",
         "(lambda: get_timestep_schedule(\n        {MARK}, was: (shift, timesteps)\n",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), OTHER_FORMS.values(), ids=OTHER_FORMS)
@@ -222,7 +234,10 @@ REFUSED = {
         "expected one definition of get_timestep_schedule, found none",
     ),
     "schedule imported": (
-        [("def get_timestep_schedule(", "def unused("), ("import numpy", "from ..schedules import get_timestep_schedule\nimport numpy")],
+        [
+            ("def get_timestep_schedule(", "def unused("),
+            ("import numpy", "from ..schedules import get_timestep_schedule\nimport numpy"),
+        ],
         "expected one definition of get_timestep_schedule, found none",
     ),
     "two schedules": (
@@ -258,10 +273,15 @@ REFUSED = {
         "numpy is not imported as np at the top of the module",
     ),
     "body on the line of the def": (
-        [("def get_timestep_schedule(", "def get_timestep_schedule(shift=3.0, timesteps=None): return TABLES[shift]\n\n\ndef unused(")],
+        [
+            (
+                "def get_timestep_schedule(",
+                "def get_timestep_schedule(shift=3.0, timesteps=None): return TABLES[shift]\n\n\ndef unused(",
+            )
+        ],
         "the body of get_timestep_schedule does not begin on a line of its own",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)

@@ -81,7 +81,13 @@ def test_custom_timesteps_that_do_not_fall_are_refused(schedule: Schedule, custo
 @pytest.mark.parametrize("before", [BEFORE.generate, FIXED.generate], ids=["before", "after-upstreams-fix"])
 def test_turbo_and_callers_that_pass_nothing_keep_the_schedule_that_was_there(before: str) -> None:
     old, new = schedule_of(before), schedule_of(check_applied(PATCH, before))
-    for arguments in ((), (1.0,), (2.4,), (3.0, [0.9, 0.5, 0.2, 0.0]), (1.0, [1 - 0.02 * i for i in range(40)])):
+    for arguments in (
+        (),
+        (1.0,),
+        (2.4,),
+        (3.0, [0.9, 0.5, 0.2, 0.0]),
+        (1.0, [1 - 0.02 * i for i in range(40)]),
+    ):
         assert new(*arguments) == old(*arguments)
         assert new(*arguments, infer_steps=8, is_turbo=True) == (
             old(*arguments, infer_steps=8) if before is FIXED.generate else old(*arguments)
