@@ -39,7 +39,7 @@ def run() -> int:
 def _leave_out(folder: str) -> None:
     """Takes `folder` and the current directory from the import path; this has to come before any further import."""
     not_wanted = {folder}
-    try:  # noqa: SIM105  # contextlib would be imported before the path is clean
+    try:  # contextlib would be imported before the path is clean
         not_wanted.add(os.path.realpath(os.getcwd()))
     except OSError:  # it was deleted
         pass

@@ -176,10 +176,7 @@ def test_folders_and_files_that_cannot_be_read_are_no_traceback() -> None:
     assert "Traceback" not in done.stderr
     assert done.returncode == 3
     assert done.stderr.count("Permission denied") == 2
-    assert (
-        "expected a file that can be read, found: Permission denied"
-        in done.stdout
-    )
+    assert "expected a file that can be read, found: Permission denied" in done.stdout
 
 
 INTERRUPTED_AT_START = """
