@@ -304,3 +304,15 @@ def test_root_that_no_file_system_has_is_one_sentence(capsys: pytest.CaptureFixt
     said = capsys.readouterr().err
     assert "expected the folder that holds acestep/, found " in said
     assert said.count("\n") == 1
+
+
+def test_failure_of_the_system_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error", "acestep/x.py")
+
+    monkeypatch.setattr(commands, "make_plan", fail)
+    monkeypatch.setattr(commands, "_changes", [])
+    assert main(["apply", str(BEFORE.write(tmp_path))]) == 3
+    assert capsys.readouterr().err == "acestep/x.py: Input/output error. All files are as they were.\n"

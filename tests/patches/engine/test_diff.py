@@ -67,3 +67,12 @@ def test_last_line_without_newline_is_shown_as_git_shows_it() -> None:
 
 def test_no_change_is_no_diff() -> None:
     assert unified_diff("f.py", b"x\n", b"x\n") == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("my x/f.py", b"a/my x/f.py\t"), ("a\tb/f.py", b'"a/a\\tb/f.py"'), ('"/f.py', b'"a/\\"/f.py"')],
+    ids=["space", "tab", "quote"],
+)
+def test_names_are_written_as_git_writes_them(name: str, shown: bytes) -> None:
+    assert unified_diff(name, b"x\n", b"y\n").splitlines()[1] == b"--- " + shown
