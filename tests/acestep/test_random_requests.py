@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from fork_helper import CountingDecoder
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from acestep.errors import AceStepError
@@ -86,6 +86,7 @@ def test_request_runs_its_steps_or_is_refused(
         result = generate_music(mlx_handler, None, params, config)
     finally:
         mlx_handler.mlx_decoder = decoder.decoder
+    event("ran" if result.success else "refused")
     if not result.success:
         assert isinstance(result.exception, AceStepError)
         assert result.error.encode("utf-8")
