@@ -26,9 +26,7 @@ class Progress:
             else:
                 self._callback(fraction)
         except Exception as error:
-            raise RequestError(
-                f"the progress callback failed ({type(error).__name__}: {show(error)})"
-            ) from error
+            raise RequestError(f"the progress callback failed ({show(error)})") from error
 
 
 def _takes_desc(callback: Any) -> bool:

@@ -199,9 +199,7 @@ def generate_music(
     except (
         Exception
     ) as error:  # whatever a damaged checkpoint or an odd argument leads to is a result, not a raise
-        sentence = (
-            f"the request failed unexpectedly ({type(error).__name__}: {show(error)}); nothing was saved"
-        )
+        sentence = f"the request failed unexpectedly ({show(error)}); nothing was saved"
         failure = BackendError(sentence)
         failure.__cause__ = error
         return _failure(failure)

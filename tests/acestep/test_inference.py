@@ -1,6 +1,7 @@
 """Requests that are refused, each with its whole sentence, before anything is read or run."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     *[("timesteps", v, FALL) for v in ([], [0.0], [0.5, 0.7], [float("nan")], [1.5], [0.5, -0.1])],
     *[("timesteps", v, FALL) for v in (0.5, "0.5", ["0.5"], [1.0, None], [0.5] * 1001)],
     *[("caption", v, "expected a text; '' is none") for v in (None, 3)],
+    *[("enable_normalization", v, "expected True or False") for v in ("no", None, 2)],
+    ("inference_steps", np.bool_(True), STEPS),
+    ("inference_steps", torch.tensor([8]), STEPS),
+    ("timesteps", np.ones((2, 2)), FALL),
+    ("timesteps", torch.ones(2, device="meta"), FALL),
     ("lyrics", None, "expected a text; '' is none"),
     ("instruction", None, "expected a text; '' is none"),
 ]
@@ -77,6 +83,44 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
 )
 def test_value_out_of_range(name: str, value: Any, expected: str) -> None:
     assert refusal(**{name: value}) == f"{name} is {show(value)}, {expected}"
+
+
+@pytest.mark.parametrize("value", [1000.1, 1e39, 1e300, 10**300], ids=lambda v: f"{v:.0e}")
+def test_guidance_beyond_float32(value: float) -> None:
+    assert refusal(guidance_scale=value) == (
+        f"guidance_scale is {show(value)}, out of range: give at most 1000; 1 is no guidance"
+    )
+
+
+@pytest.mark.parametrize("value", [1e-9, 0.0009, 1001, 1e38], ids=str)
+def test_shift_that_leaves_no_timesteps(value: float) -> None:
+    assert refusal(shift=value) == (
+        f"shift is {value!r}; outside 0.001 to 1000 the timesteps cannot be told apart: "
+        "give a value within, 1 is no shift"
+    )
+
+
+@pytest.mark.parametrize("value", [0, -0.5, -2], ids=str)
+def test_end_that_is_no_time(value: float) -> None:
+    assert refusal(repainting_end=value) == (
+        f"repainting_end is {value}; give seconds above repainting_start, or -1 for the context's end"
+    )
+
+
+def test_text_that_is_no_unicode() -> None:
+    assert refusal(caption="warm \udc80") == (
+        "caption holds '\\udc80' at position 5, which is no character; give valid Unicode text"
+    )
+
+
+def test_long_value_is_cut() -> None:
+    sentence = refusal(timesteps=[0.5] * 100_000)
+    assert sentence.startswith("timesteps is [0.5, 0.5, ")
+    assert len(sentence) < 300
+
+
+def test_number_that_python_does_not_print() -> None:
+    assert refusal(bpm=10**5000) == ("bpm is a value of the type int, expected a whole number from 30 to 300")
 
 
 @pytest.mark.parametrize("value", [0.5, 0.01, 0.999], ids="guidance_{:g}".format)
@@ -149,6 +193,7 @@ class TestAccepted:
             {"normalization_db": 0},
             {"normalization_db": -60.0},
             {"src_audio": Path("context.wav")},
+            {"guidance_scale": 1000, "shift": 1000, "repainting_end": None},
         ],
         ids=lambda params: "_".join(f"{k}_{v}" for k, v in params.items())[:40],
     )
@@ -165,6 +210,85 @@ class TestAccepted:
     )
     def test_config(self, config: dict[str, Any]) -> None:
         check_request(GenerationParams(src_audio="context.wav"), GenerationConfig(**config))
+
+
+NUMBERS = [
+    ("inference_steps", np.int64(8), 8),
+    ("inference_steps", 8.0, 8),
+    ("inference_steps", torch.tensor(8), 8),
+    ("inference_steps", np.array(8, dtype=np.uint8), 8),
+    ("guidance_scale", np.float32(7.5), 7.5),
+    ("guidance_scale", Fraction(15, 2), 7.5),
+    ("bpm", 120.0, 120),
+    ("bpm", np.float64(120), 120),
+    ("shift", torch.tensor(0.5, dtype=torch.bfloat16), 0.5),
+    ("timesteps", np.array([1.0, 0.5, 0.0]), [1.0, 0.5]),
+    ("timesteps", torch.tensor([1.0, 0.5]), [1.0, 0.5]),
+    ("timesteps", (1, np.float32(0.5)), [1.0, 0.5]),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "plain"), NUMBERS, ids=lambda value: f"{value!r:.30}")
+def test_number_of_another_library_is_the_same_number(name: str, given: Any, plain: Any) -> None:
+    params, _ = check_request(GenerationParams(src_audio="context.wav", **{name: given}), GenerationConfig())
+    value = getattr(params, name)
+    assert value == plain
+    assert type(value) is type(plain)
+
+
+class TestArguments:
+    """Anything else than a request is a sentence too."""
+
+    def error(self, *args: Any, **options: Any) -> str:
+        result = generate_music(*args, **options)
+        assert not result.success
+        assert result.error is not None
+        return result.error
+
+    def test_params(self) -> None:
+        assert self.error(Untouchable(), None, None, GenerationConfig()) == (
+            "params is None, expected a GenerationParams"
+        )
+
+    def test_config(self) -> None:
+        assert self.error(Untouchable(), None, GenerationParams(src_audio="a.wav"), None) == (
+            "config is None, expected a GenerationConfig"
+        )
+
+    @pytest.mark.parametrize("value", [5, "a\0b", b"out"], ids=repr)
+    def test_save_dir(self, value: Any) -> None:
+        assert self.error(Untouchable(), None, GenerationParams(), GenerationConfig(), value) == (
+            f"save_dir is {value!r}, expected the path of a folder"
+        )
+
+    def test_progress(self) -> None:
+        request = (GenerationParams(src_audio="a.wav"), GenerationConfig())
+        assert self.error(Untouchable(), None, *request, progress=3) == (
+            "progress is 3, expected a function of a fraction and desc"
+        )
+
+    def test_handler(self) -> None:
+        request = (GenerationParams(src_audio="a.wav"), GenerationConfig())
+        assert self.error(None, None, *request) == "dit_handler is None, expected an AceStepHandler"
+
+    @pytest.mark.parametrize(
+        ("config", "sentence"),
+        [
+            ({"audio_format": []}, "audio_format is [], expected one of wav, wav32, flac, mp3, opus"),
+            (
+                {"audio_format": "mp3", "mp3_bitrate": "96k"},
+                "mp3_bitrate is '96k', expected one of 128k, 192k, 256k, 320k",
+            ),
+            (
+                {"audio_format": "mp3", "mp3_sample_rate": 8000},
+                "mp3_sample_rate is 8000, expected one of 48000, 44100",
+            ),
+            ({"use_random_seed": "yes"}, "use_random_seed is 'yes', expected True or False"),
+        ],
+        ids=lambda value: str(value)[:30],
+    )
+    def test_config_fields(self, config: dict[str, Any], sentence: str) -> None:
+        assert refusal(config) == sentence
 
 
 class TestSeeds:

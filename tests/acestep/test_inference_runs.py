@@ -347,6 +347,9 @@ class TestFiles:
             save_dir=folder,
         )
         assert isinstance(result.exception, OutputError)
+        assert [(audio["path"], audio["tensor"].shape) for audio in result.audios] == [(None, (2, RATE))], (
+            "the finished stem is handed out"
+        )
         reason = {"file": "File exists", "file/below": "Not a directory"}[place]
         assert result.error == (
             f"the stem cannot be written below {folder} ({reason}); give a folder that can be written to"
@@ -385,6 +388,47 @@ def test_progress_starts_and_ends(mlx_handler: Any, make_context: Callable[..., 
         progress=lambda fraction, desc: told.append((fraction, desc)),
     )
     assert told == [(0.0, "Reading and encoding the context"), (1.0, "Done")]
+
+
+class TestProgress:
+    """A callback that fails loses no finished work."""
+
+    def run(self, handler: Any, context: Path, progress: Any) -> GenerationResult:
+        params = GenerationParams(src_audio=str(context), inference_steps=1)
+        return generate_music(handler, None, params, GenerationConfig(), progress=progress)
+
+    def test_raises_before_the_run(self, mlx_handler: Any, make_context: Callable[..., Path]) -> None:
+        result = self.run(mlx_handler, make_context(1.0), lambda *_, **__: 1 / 0)
+        assert not result.success
+        assert result.error == ("the progress callback failed (ZeroDivisionError('division by zero'))")
+
+    def test_raises_after_the_run(self, mlx_handler: Any, make_context: Callable[..., Path]) -> None:
+        def fail_at_the_end(fraction: float, desc: str) -> None:
+            if fraction == 1.0:
+                raise OSError("closed")
+
+        result = self.run(mlx_handler, make_context(1.0), fail_at_the_end)
+        assert result.success
+        assert len(result.audios) == 1
+        assert result.status_message.endswith("in 1 steps; the progress callback failed (OSError('closed'))")
+
+    def test_takes_no_desc(self, mlx_handler: Any, make_context: Callable[..., Path]) -> None:
+        told: list[float] = []
+        assert self.run(mlx_handler, make_context(1.0), lambda fraction: told.append(fraction)).success
+        assert told == [0.0, 1.0]
+
+
+def test_unexpected_failure_is_a_sentence(
+    mlx_handler: Any, make_context: Callable[..., Path], monkeypatch: Any
+) -> None:
+    def fail(*_: Any) -> None:
+        raise IndexError("two\nlines")
+
+    monkeypatch.setattr(mlx_handler.vae, "decode", fail)
+    params = GenerationParams(src_audio=str(make_context(1.0)), inference_steps=1)
+    result = generate_music(mlx_handler, None, params, GenerationConfig())
+    assert result.error == r"the request failed unexpectedly (IndexError('two\nlines')); nothing was saved"
+    assert isinstance(result.exception.__cause__, IndexError)
 
 
 def test_result_says_what_was_asked(generate: Generate) -> None:

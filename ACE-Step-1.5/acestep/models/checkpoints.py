@@ -147,7 +147,7 @@ def load_silence_latent(folder: Path, config: ModelConfig) -> torch.Tensor:
             f"copy the checkpoint again"
         )
     # As many frames as the longest context has; an expanded tensor may claim any number.
-    silence = found.narrow(time, 0, min(shape[time], MAX_CONTEXT_SECONDS * LATENT_FRAMES_PER_SECOND))
+    silence = found.narrow(time, 0, min(found.shape[time], MAX_CONTEXT_SECONDS * LATENT_FRAMES_PER_SECOND))
     check_values(silence, place)
     return silence.float().movedim(time, 1).contiguous()
 

@@ -50,6 +50,12 @@ def find_layout(folder: Path) -> Layout:
             text_encoder=folder / "text_encoder",
             tokenizer=folder / "tokenizer",
         )
-    beside = folder.parent
+    beside = _parent(folder)
     text_encoder = beside / TEXT_ENCODER_FOLDER
     return Layout(folder, folder, beside / VAE_FOLDER, text_encoder, text_encoder)
+
+
+def _parent(folder: Path) -> Path:
+    """Where the parts beside a DiT folder are: next to it, or, where it is a link, next to what it leads to."""
+    parents = [Path(os.path.abspath(folder)).parent, folder.resolve().parent]
+    return next((parent for parent in parents if (parent / VAE_FOLDER).is_dir()), folder.parent)

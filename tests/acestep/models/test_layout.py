@@ -264,3 +264,25 @@ class TestStrictness:
             f"{folder / 'condition_encoder'}: 'silence_latent' holds {found}, expected a tensor "
             "[1, 750 or more, 8]; copy the checkpoint again"
         )
+
+
+class TestPlaces:
+    """The parts beside a DiT folder are found however the folder is named."""
+
+    def test_the_current_folder(
+        self, tiny_root: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        checkpoints = tiny_root() / "checkpoints"
+        monkeypatch.chdir(checkpoints / "acestep-v15-base")
+        assert find_layout(Path()).vae == checkpoints / "vae"
+
+    def test_link_to_a_folder(self, tiny_root: Callable[..., Path], tmp_path: Path) -> None:
+        checkpoints = tiny_root() / "checkpoints"
+        (tmp_path / "base").symlink_to(checkpoints / "acestep-v15-base")
+        assert find_layout(tmp_path / "base").vae == checkpoints / "vae"
+
+    def test_link_with_the_parts_beside_it(self, tiny_root: Callable[..., Path], tmp_path: Path) -> None:
+        checkpoints = tiny_root() / "checkpoints"
+        (tmp_path / "base").symlink_to(checkpoints / "acestep-v15-base")
+        (tmp_path / "vae").mkdir()
+        assert find_layout(tmp_path / "base").vae == tmp_path / "vae"

@@ -1,5 +1,6 @@
 """The context audio as latents, and which frames of them are to be generated."""
 
+import math
 from typing import Any
 
 import torch
@@ -34,11 +35,16 @@ class ConditioningTargetMixin:
 
     def _build_chunk_mask(self, frames: int, channels: int, start: float, end: float) -> torch.Tensor:
         """[frames, channels] of 1 from `start` to `end` seconds, where the stem is generated; end <= 0: to the end."""
-        first = int(start * LATENT_FRAMES_PER_SECOND)
-        last = int(end * LATENT_FRAMES_PER_SECOND) if end > 0 else frames
+        first = frame_at(start)
+        last = frame_at(end) if end > 0 else frames
         mask = torch.zeros(frames, channels, device=self.device, dtype=self.dtype)
         mask[first : max(last, first + 1)] = 1.0
         return mask
+
+
+def frame_at(seconds: float) -> int:
+    """The latent frame that a time falls into; 2.32 s is the beginning of frame 58, though 2.32 * 25 < 58 in binary."""
+    return math.floor(round(seconds * LATENT_FRAMES_PER_SECOND, 6))
 
 
 def check_range(start: float, end: float, seconds: float) -> None:

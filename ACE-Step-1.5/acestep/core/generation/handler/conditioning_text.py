@@ -1,5 +1,6 @@
 """Caption, track and lyrics to the text encoder's states; prompts and encoding are diffusers'."""
 
+import threading
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from acestep.errors import RequestError
 
 MAX_PROMPT_TOKENS = 256
 MAX_LYRIC_TOKENS = 2048
+# A tokenizer keeps the limit of its last call: another thread's would cut this thread's text off.
+_one_encoding = threading.Lock()
 
 
 class ConditioningTextMixin:
@@ -36,7 +39,7 @@ class ConditioningTextMixin:
         from diffusers import AceStepPipeline
 
         pipeline = AceStepPipeline(None, self.text_encoder, self.text_tokenizer, None, None, None)
-        with torch.inference_mode():
+        with _one_encoding, torch.inference_mode():
             text, text_mask, lyric, lyric_mask = pipeline.encode_prompt(
                 [caption] * batch_size,
                 [lyrics] * batch_size,
@@ -50,11 +53,19 @@ class ConditioningTextMixin:
                 max_text_length=MAX_PROMPT_TOKENS + 1,  # one more than fits, to see what would be cut off
                 max_lyric_length=MAX_LYRIC_TOKENS + 1,
             )
-        for name, mask, limit in (
-            ("caption", text_mask, MAX_PROMPT_TOKENS),
-            ("lyrics", lyric_mask, MAX_LYRIC_TOKENS),
+        of_prompt = {
+            "caption": caption,
+            "instruction": instruction,
+            "keyscale": keyscale,
+            "timesignature": timesignature,
+        }
+        of_lyrics = {"lyrics": lyrics, "vocal_language": vocal_language}
+        for texts, mask, limit in (
+            (of_prompt, text_mask, MAX_PROMPT_TOKENS),
+            (of_lyrics, lyric_mask, MAX_LYRIC_TOKENS),
         ):
             if mask.shape[1] > limit:
+                name = max(texts, key=lambda name: len(texts[name]))
                 raise RequestError(
                     f"the {name} is too long: its prompt is over {limit} tokens; shorten the {name}"
                 )

@@ -22,12 +22,12 @@ def levels_of(audio: torch.Tensor) -> Levels:
     """Of audio [channels, samples]; BackendError where it holds NaN or infinite samples."""
     if not torch.isfinite(audio).all():
         raise BackendError(
-            "the stem holds NaN or infinite samples; the weights or their precision do not serve: "
-            "try the checkpoint in float32"
+            "the stem holds NaN or infinite samples: a number left the range of its precision; "
+            "load the decoder in float32 or bfloat16, or give a lower guidance_scale"
         )
     return Levels(
         peak=audio.abs().max().item(),
-        rms=audio.square().mean().sqrt().item(),
+        rms=audio.double().square().mean().sqrt().item(),  # float32 squares overflow above 1.8e19
         clipped=(audio.abs() > 1.0).float().mean().item(),
     )
 

@@ -178,7 +178,7 @@ def _check_text(name: str, value: Any) -> None:
 
 
 def _context_path(value: Any) -> str:
-    if not isinstance(value, (str, os.PathLike)) or not str(value):
+    if not isinstance(value, (str, os.PathLike)) or not str(value) or "\0" in str(value):
         raise RequestError(f"src_audio is {show(value)}; LEGO fits a stem to a context audio: give its path")
     return str(Path(value))
 

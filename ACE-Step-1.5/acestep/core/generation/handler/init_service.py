@@ -160,7 +160,7 @@ class InitServiceMixin:
             return str(error).encode("utf-8", "backslashreplace").decode("utf-8"), False
         except Exception as error:  # whatever a damaged file leads a library to is an answer, not a raise
             return (
-                f"the checkpoint cannot be loaded ({type(error).__name__}: {show(error)}); copy it again",
+                f"the checkpoint cannot be loaded ({show(error)}); copy it again",
                 False,
             )
 
@@ -191,4 +191,4 @@ class InitServiceMixin:
         self.vae, self.text_encoder, self.text_tokenizer = vae, text_encoder, tokenizer
         self.use_mlx_dit, self.mlx_decoder, self.precision = use_mlx_dit, mlx_decoder, precision
         active = "MLX DiT: Active" if use_mlx_dit else "PyTorch DiT: Active"
-        return f"{folder.name} is loaded. {active}. PyTorch's parts run on {device}.", True
+        return f"{folder.resolve().name} is loaded. {active}. PyTorch's parts run on {device}.", True

@@ -1,5 +1,6 @@
 """The context audio: read, judged, brought to 48 kHz stereo."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,39 +11,78 @@ import torch
 from acestep.constants import MAX_CONTEXT_SECONDS, MIN_CONTEXT_SECONDS, SAMPLE_RATE
 from acestep.errors import AudioError
 
+GIVE = "give a WAV, FLAC, OGG or MP3 file"
+MIN_RATE, MAX_RATE = 4_000, 768_000
+UNKNOWN_LENGTH = 2**62  # libsndfile's number of frames is above this where the file does not say
+BLOCK = 2**20  # frames
 SILENCE_PEAK = 1e-4  # -80 dBFS: below the noise floor of anything that was recorded or rendered on purpose
 
 
+class _StreamedFile(soundfile.SoundFile):
+    """Read from beginning to end. Otherwise soundfile seeks after each block and fails where the length is unknown."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 def read_audio(path: Path) -> tuple[np.ndarray, int]:
-    """Samples [samples, channels] as float32 and their rate; AudioError says why a file cannot serve."""
-    if not path.exists():
-        raise AudioError(f"context audio {path} does not exist; give a WAV, FLAC, OGG or MP3 file")
+    """Samples [samples, channels] as float32 and their rate; AudioError says why a file cannot serve.
+
+    A file that is too long is refused by its header; where that does not say, no more is read than could serve.
+    """
+    if not os.path.exists(path):  # unlike Path.exists it raises nothing for a name that is too long
+        raise AudioError(f"context audio {path} does not exist; {GIVE}")
     if not path.is_file():
-        raise AudioError(f"context audio {path} is not a file; give a WAV, FLAC, OGG or MP3 file")
+        raise AudioError(f"context audio {path} is not a file; {GIVE}")
     if path.stat().st_size == 0:
-        raise AudioError(f"context audio {path} is empty (0 bytes); give a WAV, FLAC, OGG or MP3 file")
+        raise AudioError(f"context audio {path} is empty (0 bytes); {GIVE}")
+    if path.suffix.lower() == ".raw":
+        raise AudioError(f"context audio {path} has no header that tells its rate and channels; {GIVE}")
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
-        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        with _StreamedFile(path) as file:
+            check_header(file.frames, file.samplerate, file.channels, path)
+            return read_samples(file, path), file.samplerate
+    except (soundfile.SoundFileError, OSError, ValueError, TypeError, MemoryError) as error:
+        reason = str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
+        raise AudioError(f"context audio {path} cannot be read as audio ({reason}); {GIVE}") from None
+
+
+def check_header(frames: int, rate: int, channels: int, path: Path) -> None:
+    """Refuses, before a sample is read, wrong channels, rates that no recording has, and what is too long."""
+    if channels > 2:
+        raise AudioError(f"context audio {path} has {channels} channels; mix it down to stereo or mono first")
+    if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(
-            f"context audio {path} cannot be read as audio ({reason}); give a WAV, FLAC, OGG or MP3 file"
-        ) from None
-    return samples, rate
+            f"context audio {path} has {rate} samples a second, {MIN_RATE} to {MAX_RATE} are possible; "
+            f"export it at {SAMPLE_RATE}"
+        )
+    if MAX_CONTEXT_SECONDS * rate < frames < UNKNOWN_LENGTH:
+        raise _too_long(path, f"{frames / rate:.0f} s")
+
+
+def read_samples(file: soundfile.SoundFile, path: Path) -> np.ndarray:
+    """All samples, block by block until there are none: a header may promise more than there is, or say nothing."""
+    blocks, count = [], 0
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        blocks.append(block)
+        count += len(block)
+        if count > MAX_CONTEXT_SECONDS * file.samplerate:
+            raise _too_long(path, f"more than {MAX_CONTEXT_SECONDS} s")
+    return np.concatenate(blocks) if blocks else np.zeros((0, file.channels), dtype=np.float32)
+
+
+def _too_long(path: Path, length: str) -> AudioError:
+    return AudioError(
+        f"context audio {path} lasts {length}, at most {MAX_CONTEXT_SECONDS} s is possible; give a part"
+    )
 
 
 def check_audio(samples: np.ndarray, rate: int, path: Path) -> None:
-    """Refuses what no stem could fit: wrong channels, too short or long, NaN, silent throughout."""
-    channels, seconds = samples.shape[1], len(samples) / rate
-    if channels > 2:
-        raise AudioError(f"context audio {path} has {channels} channels; mix it down to stereo or mono first")
+    """Refuses what no stem could fit: too short, NaN, silent throughout."""
+    seconds = len(samples) / rate
     if seconds < MIN_CONTEXT_SECONDS:
         raise AudioError(
             f"context audio {path} lasts {seconds:.2f} s, at least {MIN_CONTEXT_SECONDS} s is needed; give a longer one"
-        )
-    if seconds > MAX_CONTEXT_SECONDS:
-        raise AudioError(
-            f"context audio {path} lasts {seconds:.0f} s, at most {MAX_CONTEXT_SECONDS} s is possible; give a part"
         )
     if not np.isfinite(samples).all():
         raise AudioError(f"context audio {path} holds NaN or infinite samples; render or export it again")
@@ -58,7 +98,7 @@ class IoAudioMixin:
 
     def process_target_audio(self, audio_file: str | Path) -> torch.Tensor:
         """float32 [2, samples] at 48 kHz; mono is doubled, peaks beyond full scale are clamped as upstream does."""
-        path = Path(audio_file)
+        path = Path(os.path.expanduser(audio_file))
         samples, rate = read_audio(path)
         check_audio(samples, rate, path)
         if rate != SAMPLE_RATE:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from parity_helper import assert_equal
 
-from acestep.core.generation.handler.conditioning_target import check_range
+from acestep.core.generation.handler.conditioning_target import check_range, frame_at
 from acestep.errors import RequestError
 
 RATE, FRAME = 48_000, 1920
@@ -71,6 +71,7 @@ class TestChunkMask:
             pytest.param(0.05, 0.11, 1, 2, id="parts_of_frames_are_cut"),
             pytest.param(1.0, 1.01, 25, 26, id="one_frame_at_least"),
             pytest.param(4.0, 9.0, 100, 128, id="beyond_the_end"),
+            pytest.param(2.32, 4.12, 58, 103, id="times_that_binary_numbers_miss"),
         ],
     )
     def test_range(self, mlx_handler: Any, start: float, end: float, first: int, last: int) -> None:
@@ -80,6 +81,11 @@ class TestChunkMask:
         ones = torch.nonzero(mask.amin(dim=1) == 1).flatten().tolist()
         assert ones == list(range(first, last))
         assert mask.sum() == 8 * (last - first), "the rest is 0"
+
+
+def test_every_time_of_two_decimals_falls_into_its_frame() -> None:
+    """A hundredth of a second is a quarter of a frame."""
+    assert [frame_at(hundredths / 100) for hundredths in range(60_001)] == [n // 4 for n in range(60_001)]
 
 
 class TestRange:

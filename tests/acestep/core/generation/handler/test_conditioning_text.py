@@ -1,5 +1,7 @@
 """Prompt and lyrics to encoder states: the training text to the letter, whole or refused."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -82,8 +84,13 @@ def test_every_word_matters(mlx_handler: Any, changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind", "limit"),
-    [("caption", "text", MAX_PROMPT_TOKENS), ("lyrics", "lyric", MAX_LYRIC_TOKENS)],
-    ids=["caption", "lyrics"],
+    [
+        ("caption", "text", MAX_PROMPT_TOKENS),
+        ("instruction", "text", MAX_PROMPT_TOKENS),
+        ("keyscale", "text", MAX_PROMPT_TOKENS),
+        ("lyrics", "lyric", MAX_LYRIC_TOKENS),
+        ("vocal_language", "lyric", MAX_LYRIC_TOKENS),
+    ],
 )
 def test_what_does_not_fit_is_refused_not_cut(mlx_handler: Any, name: str, kind: str, limit: int) -> None:
     """Each q is a token of its own to the tiny tokenizer."""
@@ -98,3 +105,24 @@ def test_what_does_not_fit_is_refused_not_cut(mlx_handler: Any, name: str, kind:
     assert str(refused.value) == (
         f"the {name} is too long: its prompt is over {limit} tokens; shorten the {name}"
     )
+
+
+def test_threads_take_turns(mlx_handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tokenizer keeps the length it is to cut at: two at once, and one is cut at the other's."""
+    tokenizer, inside, together = mlx_handler.text_tokenizer, [], []
+
+    def watched(*texts: Any, **options: Any) -> Any:
+        inside.append(1)
+        together.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return tokenizer(*texts, **options)
+
+    monkeypatch.setattr(mlx_handler, "text_tokenizer", watched)
+    with ThreadPoolExecutor(4) as pool:
+        lengths = pool.map(
+            lambda letters: encode(mlx_handler, lyrics="q" * letters)["lyric_attention_mask"].shape[1],
+            [1, 900] * 4,
+        )
+    assert len(set(lengths)) == 2
+    assert together == [1] * 16

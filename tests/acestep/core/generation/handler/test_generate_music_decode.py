@@ -60,6 +60,11 @@ def test_levels_are_those_before_any_gain() -> None:
     assert levels.clipped == pytest.approx(1 / 4), "full scale itself is not clipped"
 
 
+def test_level_of_a_loud_stem_is_a_number() -> None:
+    """The square of 1e25 is beyond float32."""
+    assert levels_of(torch.full((2, 4), 1e25)).rms == pytest.approx(1e25)
+
+
 def test_silent_stem_keeps_its_silence() -> None:
     stems, levels, _ = decode(torch.zeros(1, 2, 10), 10)
     assert not stems.any()
@@ -79,6 +84,6 @@ def test_stem_that_is_no_sound_is_refused(value: float) -> None:
     with pytest.raises(BackendError) as refused:
         decode(audio, 10)
     assert str(refused.value) == (
-        "the stem holds NaN or infinite samples; the weights or their precision do not serve: "
-        "try the checkpoint in float32"
+        "the stem holds NaN or infinite samples: a number left the range of its precision; "
+        "load the decoder in float32 or bfloat16, or give a lower guidance_scale"
     )

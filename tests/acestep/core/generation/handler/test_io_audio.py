@@ -1,5 +1,6 @@
 """Context audio: every usual kind of file is read alike, every useless one is refused with a sentence."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ class TestKinds:
             pytest.param("context.wav", "PCM_32", 1e-7, id="wav_32"),
             pytest.param("context.wav", "FLOAT", 0.0, id="wav_float"),
             pytest.param("context.wav", "DOUBLE", 0.0, id="wav_double"),
+            pytest.param("context.wav", "ULAW", 0.05, id="wav_mu_law"),
+            pytest.param("context.aiff", "PCM_16", 5e-4, id="aiff"),
             pytest.param("context.flac", "PCM_24", 1e-6, id="flac"),
             pytest.param("context.ogg", "VORBIS", 0.1, id="ogg"),
             pytest.param("context.mp3", "MPEG_LAYER_III", 0.1, id="mp3"),
@@ -174,9 +177,95 @@ class TestRefusals:
         def fail(*_: Any, **__: Any) -> None:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(soundfile, "read", fail)
+        monkeypatch.setattr(soundfile.SoundFile, "read", fail)
         assert refusal(path) == (
             f"context audio {path} cannot be read as audio ([Errno 13] Permission denied); {KINDS}"
+        )
+
+
+def say_no_length(path: Path) -> Path:
+    """What an encoder writes that is piped: a FLAC whose header gives 0 for its total of samples."""
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    return path
+
+
+class TestBounds:
+    """Samples are counted before they are read, and no more are read than can serve."""
+
+    def test_flac_that_does_not_say_its_length(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "piped.flac", noise(1.5), subtype="PCM_24")
+        want = read(path)
+        assert_equal(read(say_no_length(path)), want)
+
+    def test_flac_that_does_not_say_its_length_and_is_too_long(self, tmp_path: Path) -> None:
+        samples = np.full((601 * 8000, 1), 0.1, dtype=np.float32)
+        path = say_no_length(write(tmp_path / "piped.flac", samples, 8000, "PCM_16"))
+        assert refusal(path) == (
+            f"context audio {path} lasts more than 600 s, at most 600 s is possible; give a part"
+        )
+
+    def test_long_file_is_refused_unread(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """4 GB, most of them not on the disk."""
+        path = write(tmp_path / "long.wav", noise(1.0), subtype="PCM_16")
+        header = bytearray(path.read_bytes()[:44])
+        header[4:8] = header[40:44] = (4_000_000_000).to_bytes(4, "little")
+        with path.open("wb") as file:
+            file.write(header)
+            file.truncate(4_000_000_044)
+        monkeypatch.delattr(soundfile.SoundFile, "read")
+        assert refusal(path) == (
+            f"context audio {path} lasts 20833 s, at most 600 s is possible; give a part"
+        )
+
+    def test_header_that_promises_more_than_there_is(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "cut.wav", noise(1.5), subtype="PCM_16")
+        content = bytearray(path.read_bytes())
+        content[40:44] = (4_000_000_000).to_bytes(4, "little")
+        path.write_bytes(content)
+        assert read(path).shape == (2, 3 * RATE // 2)
+
+    @pytest.mark.parametrize("rate", [3999, 768_001])
+    def test_rate_that_no_recording_has(self, tmp_path: Path, rate: int) -> None:
+        path = write(tmp_path / "odd.wav", noise(1.0), rate)
+        assert refusal(path) == (
+            f"context audio {path} has {rate} samples a second, 4000 to 768000 are possible; export it at 48000"
+        )
+
+
+class TestPaths:
+    """What is no file is a sentence, at once."""
+
+    def test_home_folder(self, make_context: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        path = make_context(3.0)
+        monkeypatch.setenv("HOME", str(path.parent))
+        assert_equal(read(f"~/{path.name}"), read(path))
+
+    def test_device(self) -> None:
+        assert refusal(Path("/dev/zero")) == f"context audio /dev/zero is not a file; {KINDS}"
+
+    def test_pipe(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        assert refusal(tmp_path / "pipe") == f"context audio {tmp_path / 'pipe'} is not a file; {KINDS}"
+
+    @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"], ids=["long", "nul"])
+    def test_name_that_no_file_has(self, tmp_path: Path, name: str) -> None:
+        assert refusal(tmp_path / name) == f"context audio {tmp_path / name} does not exist; {KINDS}"
+
+    def test_no_header(self, tmp_path: Path) -> None:
+        path = tmp_path / "samples.raw"
+        path.write_bytes(bytes(range(256)) * 400)
+        assert refusal(path) == (
+            f"context audio {path} has no header that tells its rate and channels; {KINDS}"
+        )
+
+    def test_m4a(self, tmp_path: Path) -> None:
+        path = tmp_path / "song.m4a"
+        path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(500))
+        assert (
+            refusal(path) == f"context audio {path} cannot be read as audio (Format not recognised); {KINDS}"
         )
 
 
