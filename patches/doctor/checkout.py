@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from ..harness.application import Application
 from ..harness.imports import CannotProbe, import_file
-from ..harness.models import FRAMES_PER_SECOND
 from ..harness.request import RequestRecord, run_request
 from ..harness.torch_loop import TorchLoop
 
@@ -47,10 +46,6 @@ class LoadedCheckout:
     def has_param(self, name: str) -> bool:
         """Whether GenerationParams has this field."""
         return name in getattr(self.application.inference.GenerationParams, "__dataclass_fields__", {})
-
-    def frames(self, seconds: float) -> int:
-        """The number of latent frames of a context audio."""
-        return int(seconds * FRAMES_PER_SECOND)
 
     # A failed import is kept too: each further check would repeat it.
     @cached_property

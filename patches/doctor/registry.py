@@ -105,7 +105,7 @@ CHECKS: tuple[Check, ...] = (
         "worker-thread",
         "MLX runs in a thread that did not load it",
         FIRST_MLX,
-        "3b2bb82 (2026-04-30)",
+        "612835b (2026-04-30)",
         APPLY_SERIES,
     ),
     Check(

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .imports import CannotProbe, import_file
+from .imports import CannotProbe, describe, import_file
 from .models import (
     CHANNELS,
     CODES_VALUE,
-    FRAMES_PER_SECOND,
+    SAMPLES_PER_FRAME,
     SILENCE_FRAMES,
     FakeModel,
     FakeTextEncoder,
@@ -47,18 +47,17 @@ class Application:
         self.inference = import_file(root, root / "acestep/inference.py")
         for name in ("generate_music", "GenerationParams", "GenerationConfig"):
             _defined(self.inference, name)
+        # What the checkout's own code counts its samples in; most are at 48 kHz.
+        self.sample_rate = getattr(self._new(self.handler_class), "sample_rate", None) or DEFAULT_SAMPLE_RATE
         # The checkout writes its files into this folder: the empty working directory, not the checkout.
         os.environ["ACESTEP_PROJECT_ROOT"] = os.getcwd()
         gc.freeze()  # upstream collects garbage in each request, which takes 60 ms over all imported modules
 
     def handler(self, record: RequestRecord, seconds: float, config: Any) -> Any:
-        """A handler with fakes for everything that a checkpoint brings; its context audio has so many seconds.
-
-        The sample rate is the one that the checkout's handler sets for itself.
-        """
+        """A handler with fakes for everything that a checkpoint brings; its context audio has so many seconds."""
         overrides = _overrides(self.handler_class, seconds)
-        handler = type(self.handler_class.__name__, (self.handler_class,), overrides)()
-        handler.sample_rate = getattr(handler, "sample_rate", None) or DEFAULT_SAMPLE_RATE
+        handler = self._new(type(self.handler_class.__name__, (self.handler_class,), overrides))
+        handler.sample_rate = self.sample_rate
         handler.config, handler.model = config, FakeModel(record, config)
         handler.vae, handler.text_encoder = FakeVae(handler.sample_rate), FakeTextEncoder()
         handler.text_tokenizer = FakeTokenizer(record)
@@ -67,6 +66,17 @@ class Application:
         handler.mlx_vae, handler.use_mlx_vae = None, False
         handler.device, handler.dtype = "cpu", torch.float32
         return handler
+
+    def frames(self, seconds: float) -> int:
+        """The number of latent frames of so much audio."""
+        return int(seconds * self.sample_rate) // SAMPLES_PER_FRAME
+
+    @staticmethod
+    def _new(handler_class: type) -> Any:
+        try:
+            return handler_class()
+        except Exception as error:
+            raise CannotProbe(f"its {handler_class.__name__} cannot be made: {describe(error)}") from error
 
 
 def _defined(module: ModuleType, name: str) -> Any:
@@ -94,8 +104,8 @@ def _overrides(handler_class: type, seconds: float) -> dict[str, Any]:
         audio: torch.Tensor = FakeVae(self.sample_rate).decode(latents).sample
         return audio
 
-    def decode_codes(_self: Any, *_: Any, **__: Any) -> torch.Tensor:
-        return torch.full((1, int(seconds * FRAMES_PER_SECOND), CHANNELS), CODES_VALUE)
+    def decode_codes(self: Any, *_: Any, **__: Any) -> torch.Tensor:
+        return torch.full((1, int(seconds * self.sample_rate) // SAMPLES_PER_FRAME, CHANNELS), CODES_VALUE)
 
     overrides: dict[str, Any] = {
         "_load_model_context": load_model_context,

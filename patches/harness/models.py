@@ -1,7 +1,8 @@
 """Fakes of the models that a checkpoint brings: tokenizer, text encoder, VAE and the PyTorch model.
 
-Latents have 64 channels at 25 frames a second. The values tell where a frame came from: a source frame is between
-1 and 1.5, a frame of silence is SILENCE_VALUE, a frame made of language-model codes is CODES_VALUE.
+Latents have 64 channels and one frame for 1920 samples: 25 frames a second at 48 kHz. The values tell where a frame
+came from: a source frame is between 1 and 1.5, a frame of silence is SILENCE_VALUE, a frame made of language-model
+codes is CODES_VALUE.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 if TYPE_CHECKING:
     from .request import RequestRecord
 
-FRAMES_PER_SECOND, CHANNELS, TOKENS, WIDTH = 25, 64, 3, 8
+SAMPLES_PER_FRAME, CHANNELS, TOKENS, WIDTH = 1920, 64, 3, 8
 SILENCE_VALUE, CODES_VALUE = -3.0, -9.0
 SILENCE_FRAMES = 2_000
 
@@ -157,20 +158,15 @@ class FakeVae(torch.nn.Module):
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         self.config = SimpleNamespace(sampling_rate=sample_rate)
-        self.samples_per_frame = sample_rate // FRAMES_PER_SECOND
         self.weight = torch.nn.Parameter(torch.zeros(1), requires_grad=False)  # upstream reads its device
 
     def encode(self, audio: torch.Tensor, *_: Any, **__: Any) -> Any:
         """Audio [batch, 2, samples]; a sample of the result's `latent_dist` is [batch, 64, frames]."""
-        latents = (
-            source_latents(audio.shape[-1] // self.samples_per_frame).T[None].expand(audio.shape[0], -1, -1)
-        )
+        latents = source_latents(audio.shape[-1] // SAMPLES_PER_FRAME).T[None].expand(audio.shape[0], -1, -1)
         return SimpleNamespace(
             latent_dist=SimpleNamespace(sample=lambda *_, **__: latents, mode=lambda: latents)
         )
 
     def decode(self, latents: torch.Tensor, *_: Any, **__: Any) -> Any:
         """Latents [batch, 64, frames] to a `sample` [batch, 2, samples]."""
-        return SimpleNamespace(
-            sample=torch.zeros(latents.shape[0], 2, latents.shape[-1] * self.samples_per_frame)
-        )
+        return SimpleNamespace(sample=torch.zeros(latents.shape[0], 2, latents.shape[-1] * SAMPLES_PER_FRAME))

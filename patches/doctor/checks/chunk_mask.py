@@ -20,7 +20,7 @@ REQUESTED = "a chunk mask of 1 over the whole length; with a range of 2 s to 4 s
 
 def run(checkout: LoadedCheckout) -> Finding:
     """Two requests of 6 s with every default of the checkout."""
-    frames, first, last = (checkout.frames(seconds) for seconds in (6.0, 2.0, 4.0))
+    frames, first, last = (checkout.application.frames(seconds) for seconds in (6.0, 2.0, 4.0))
     whole = _mask(checkout.lego(seconds=6.0), frames)
     ranged = _mask(checkout.lego(seconds=6.0, repainting_start=2.0, repainting_end=4.0), frames)
     outside = torch.cat([ranged[:first], ranged[last:]])

@@ -13,7 +13,7 @@ SECONDS = 6.0
 
 def run(checkout: LoadedCheckout) -> Finding:
     """Two requests: over the whole length, and with a time range in which the stem is generated."""
-    frames = checkout.frames(SECONDS)
+    frames = checkout.application.frames(SECONDS)
     silenced = {
         "whole length": _silenced(checkout.lego(seconds=SECONDS), frames),
         "2 s to 4 s": _silenced(

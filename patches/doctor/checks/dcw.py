@@ -34,7 +34,9 @@ def run(checkout: LoadedCheckout) -> Finding:
     """Plain calls are compared with the same calls that ask for no correction."""
     if not checkout.has_param(OPTION):
         return judged(False, REQUESTED, "no such correction here", WHERE)
-    clean = torch.randn(1, checkout.frames(6.0), CHANNELS, generator=torch.Generator().manual_seed(1))
+    clean = torch.randn(
+        1, checkout.application.frames(6.0), CHANNELS, generator=torch.Generator().manual_seed(1)
+    )
     distances = {}
     for count in COUNTS:
         plain = _latents(checkout.lego(**_request(clean, count)))

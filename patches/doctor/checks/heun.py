@@ -49,7 +49,7 @@ def run(checkout: LoadedCheckout) -> Finding:
     generate = checkout.module("generate")
     on_mlx = OPTION in inspect.signature(getattr(generate, FUNCTION)).parameters
     if OPTION not in loop.parameters:
-        return judged(on_mlx, REQUESTED, "Heun on MLX alone" if on_mlx else "no Heun here", where)
+        return judged(on_mlx, REQUESTED, f"{OPTION} on MLX alone" if on_mlx else f"no {OPTION} here", where)
     kwargs: dict[str, Any] = {"frames": FRAMES, "infer_steps": STEPS, OPTION: "heun"}
     pytorch = _formula(lambda velocity: loop.run(velocity, guidance_scale=SCALE, **kwargs), "PyTorch")
     if not on_mlx:

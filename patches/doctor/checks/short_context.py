@@ -1,6 +1,6 @@
-"""Contexts shorter than 5.12 s, and time ranges: what the loop puts back of the source between the steps.
+"""Contexts shorter than 128 frames (5.12 s), and time ranges: what the loop puts back of the source between the steps.
 
-Such contexts are padded to 128 frames. Frames outside the range to be generated, the padding among them, may be put
+Such contexts are padded. Frames outside the range to be generated, the padding among them, may be put
 back in the first steps; where one backend does so and the other does not, the stems differ.
 """
 
@@ -10,24 +10,25 @@ import torch
 
 from ...harness.imports import CannotProbe
 from ...harness.loops import zero_velocity
-from ...harness.models import CHANNELS
+from ...harness.models import CHANNELS, SAMPLES_PER_FRAME
 from ...harness.request import RequestRecord
 from ...harness.torch_loop import TorchLoop
 from ..checkout import LoadedCheckout
 from ..finding import Finding, judged
 
-STEPS = 4
-REQUESTS = {
-    "3 s": {"seconds": 3.0},
-    "2 s to 4 s of 6 s": {"seconds": 6.0, "repainting_start": 2.0, "repainting_end": 4.0},
-}
+STEPS, SHORT = 4, 75  # frames
 
 
 def run(checkout: LoadedCheckout) -> Finding:
     """The decoder predicts no motion, so that whatever changes between the steps was put there by the loop."""
     loop = checkout.torch_loop
+    seconds = SHORT * SAMPLES_PER_FRAME / checkout.application.sample_rate
+    requests = {
+        f"{seconds:g} s": {"seconds": seconds},
+        "2 s to 4 s of 6 s": {"seconds": 6.0, "repainting_start": 2.0, "repainting_end": 4.0},
+    }
     counts, differ = [], False
-    for name, request in REQUESTS.items():
+    for name, request in requests.items():
         record = checkout.lego(inference_steps=STEPS, **request)
         mlx, pytorch = _put_back(record), _put_back_by_pytorch(loop, record)
         differ |= mlx != pytorch

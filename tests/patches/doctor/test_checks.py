@@ -10,7 +10,7 @@ from patches.cli import main
 from patches.doctor.finding import DEFECT, FINE, SKIPPED
 from patches.doctor.registry import CHECKS
 from patches.doctor.report import Report, examine, render
-from tests.patches.mini_application import SICK
+from tests.patches.mini_application import APPLICATION, MASKS, SICK, WELL
 
 pytestmark = pytest.mark.subprocess
 
@@ -105,6 +105,27 @@ def test_correction_is_shown_to_grow_with_the_steps(all_defects: Report) -> None
     added = [b - a for a, b in zip(off, on, strict=True)]
     assert sorted(added) == added
     assert added[-1] > 0.1
+
+
+def test_units_are_those_of_a_checkout_at_192_khz(tmp_path: Path) -> None:
+    """One frame is 1920 samples, so that a second has 100 frames."""
+    application = (
+        WELL.edited(APPLICATION, ("self.lora_loaded = False\n", "self.sample_rate = 192_000\n"))
+        .edited(APPLICATION, ("frames / 25", "frames / 100"))
+        .edited(
+            MASKS,
+            (
+                "int(repainting_start[i] * 25), int(end * 25)",
+                "int(repainting_start[i] * 100), int(end * 100)",
+            ),
+        )
+    )
+    names = ["context-audio", "chunk-mask", "short-context", "cover-noise-strength", "thinking"]
+    report = examine(application.write(tmp_path), names)
+    assert verdicts(report) == dict.fromkeys(sorted(names, key=list(VERDICTS).index), FINE), render(report)
+    assert observed(report, "short-context").startswith(
+        "frames of the source put back between the steps, 0.75 s: MLX 0, PyTorch 0"
+    )
 
 
 def test_after_both_series_the_defects_without_a_patch_are_left(tmp_path: Path) -> None:
