@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sweep_history import State, extract, git
+from sweep_history import extract, git
 
 from patches.checkout import EXECUTE
 from patches.doctor.finding import DEFECT, FINE, SKIPPED
@@ -79,7 +79,7 @@ def holds(clone: Path, commit: str, state: str) -> bool:
 def examined(clone: Path, commit: str) -> Column:
     """Raises SystemExit with status 3 where nothing of the state can be run."""
     with tempfile.TemporaryDirectory() as name:
-        extract(clone, State(commit, ""), Path(name))
+        extract(clone, commit, "", Path(name), b"\n")
         report: Report = examine(Path(name))
     if report.problem is not None:
         print(f"{commit[:7]} cannot be examined, because {report.problem}", file=sys.stderr)
@@ -159,17 +159,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--newest", metavar="FILE.md", type=Path, help="compare the newest state with a stored table"
     )
     options = parser.parse_args(arguments)
-    if options.newest:
-        stored = stored_marks(options.newest.read_text(encoding="utf-8"))
-        commit = git(options.clone, "rev-parse", options.revision).decode().strip()
-        found = changes(stored, examined(options.clone, commit))
-    else:
-        columns = [examined(options.clone, commit) for commit in states(options.clone, options.revision)]
-        options.out.write_text(page(columns), encoding="utf-8")
-        print(table(columns))
-        found = differences(options.clone, columns)
+    try:
+        found = compare_newest(options) if options.newest else write_table(options)
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}")
+    except subprocess.CalledProcessError as error:  # git has said why
+        parser.error(
+            f"{' '.join(map(str, error.cmd))} failed; expected a clone with the revision {options.revision}"
+        )
     print("\n".join(found) if found else "no difference")
     return int(bool(found))
+
+
+def compare_newest(options: argparse.Namespace) -> list[str]:
+    stored = stored_marks(options.newest.read_text(encoding="utf-8"))
+    commit = git(options.clone, "rev-parse", options.revision).decode().strip()
+    return changes(stored, examined(options.clone, commit))
+
+
+def write_table(options: argparse.Namespace) -> list[str]:
+    columns = [examined(options.clone, commit) for commit in states(options.clone, options.revision)]
+    options.out.write_text(page(columns), encoding="utf-8")
+    print(table(columns))
+    return differences(options.clone, columns)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,11 @@ class RequestRecord:
         if not self.timesteps:
             raise CannotProbe(self.why_not_run())
 
+    def refuses(self, option: str) -> bool:
+        """Whether the request ended with an error that names this option, before any backend ran."""
+        ran = bool(self.timesteps) or self.pytorch_ran
+        return not self.success and not ran and option.lower() in self.error.lower()
+
     def require_latents(self) -> torch.Tensor:
         """What the MLX run returned. Raises CannotProbe, with the reason, where it did not return."""
         if self.latents is None:

@@ -26,7 +26,7 @@ def run(checkout: LoadedCheckout) -> Finding:
         evaluate_all(prepared.handler)
         prepared.run()
         record = prepared.record
-        if use_adg and record.latents is None and not record.pytorch_ran and "adg" in record.error.lower():
+        if use_adg and record.refuses("use_adg"):
             return judged(False, REQUESTED, f"refused: {shorten(record.error)}", WHERE)
         latents.append(record.require_latents())
     ignored = torch.equal(*latents)

@@ -13,7 +13,7 @@ from ...harness.request import RequestRecord, shorten
 from ..checkout import LoadedCheckout
 from ..finding import Finding, judged
 
-STRENGTH, STEPS, SHIFT = 0.5, 8, 1.0
+OPTION, STRENGTH, STEPS, SHIFT = "cover_noise_strength", 0.5, 8, 1.0
 REQUESTED = (
     f"cover_noise_strength {STRENGTH:g}, {STEPS} steps, shift 1: 4 steps from t = 0.5, from noise and source"
 )
@@ -21,11 +21,11 @@ REQUESTED = (
 
 def run(checkout: LoadedCheckout) -> Finding:
     where = f"{checkout.file_name('generate')}, and what reaches it"
-    if not checkout.has_param("cover_noise_strength"):
+    if not checkout.has_param(OPTION):
         return judged(False, REQUESTED, "no such option here", where)
     plain = checkout.lego(inference_steps=STEPS, shift=SHIFT)
-    blended = checkout.lego(inference_steps=STEPS, shift=SHIFT, cover_noise_strength=STRENGTH)
-    if not blended.success and not blended.pytorch_ran and "cover_noise_strength" in blended.error:
+    blended = checkout.lego(inference_steps=STEPS, shift=SHIFT, **{OPTION: STRENGTH})
+    if blended.refuses(OPTION):
         return judged(False, REQUESTED, f"refused: {shorten(blended.error)}", where)
     for record in (plain, blended):
         record.require_decoder()

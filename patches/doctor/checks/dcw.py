@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import mlx.core as mx
 import torch
@@ -20,7 +21,6 @@ import torch
 from ...harness.imports import CannotProbe
 from ...harness.loops import zero_velocity
 from ...harness.models import CHANNELS
-from ...harness.request import RequestRecord
 from ..checkout import LoadedCheckout
 from ..finding import Finding, judged
 
@@ -39,8 +39,8 @@ def run(checkout: LoadedCheckout) -> Finding:
     )
     distances = {}
     for count in COUNTS:
-        plain = _latents(checkout.lego(**_request(clean, count)))
-        off = _latents(checkout.lego(**_request(clean, count), **{OPTION: False}))
+        plain = checkout.lego(**_request(clean, count)).require_latents()
+        off = checkout.lego(**_request(clean, count), **{OPTION: False}).require_latents()
         distances[count] = (_distance(off, clean), _distance(plain, clean), _distance(plain, off))
     is_on = any(not change <= BOUND for _, _, change in distances.values())
     if is_on:
@@ -52,17 +52,13 @@ def run(checkout: LoadedCheckout) -> Finding:
     return judged(False, REQUESTED, f"it is off; asked for, {_on_pytorch(checkout)}", WHERE)
 
 
-def _request(clean: torch.Tensor, count: int) -> dict[str, object]:
+def _request(clean: torch.Tensor, count: int) -> dict[str, Any]:
     target = mx.array(clean.numpy())
 
     def velocity(states: mx.array, timestep: mx.array) -> mx.array:
         return (states - target) / (2 * timestep.reshape(-1, 1, 1))
 
     return {"plain": True, "velocity": velocity, "inference_steps": count}
-
-
-def _latents(record: RequestRecord) -> torch.Tensor:
-    return record.require_latents()
 
 
 def _distance(latents: torch.Tensor, reference: torch.Tensor) -> float:

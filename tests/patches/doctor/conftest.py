@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from patches.doctor.report import Report, examine
-from tests.patches.mini_application import OLD, SICK, WELL, MiniApplication
 from tests.patches.contract import contents
+from tests.patches.mini_application import OLD, SICK, WELL, MiniApplication
 
 FORK = Path(__file__).parents[3] / "ACE-Step-1.5"
 
