@@ -29,7 +29,10 @@ DECODERS = [
 
 def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     command = ["git", "-C", str(repository), *arguments]
-    return subprocess.run(command, input=stdin, stdout=subprocess.PIPE, check=True).stdout
+    done = subprocess.run(command, input=stdin, capture_output=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[:4])}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
 
 
 def files_of(series: str) -> list[str]:

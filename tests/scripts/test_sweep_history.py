@@ -9,6 +9,7 @@ import pytest
 
 from tests.patches.mini_checkout import BEFORE, FIXED, MiniCheckout
 
+pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
 SWEEP = Path(__file__).parents[2] / "scripts" / "sweep_history.py"
 IDENTITY = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
@@ -33,22 +34,30 @@ def test_each_distinct_state_is_swept_once(tmp_path: Path) -> None:
     commit(tmp_path, BEFORE, "nothing new")
     done = sweep(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    lines = [line.rsplit("  ", 1)[0] for line in done.stdout.splitlines()]
-    steps = "apply:ok verify:ok again:ok revert:ok"
-    assert lines == [
-        f"  1  {first}  LF    {steps}",
-        f"  1  {first}  CRLF  {steps}",
-        "2 of 2 (1 distinct states, LF and CRLF)",
+    assert done.stdout.splitlines() == [
+        f"{first}  LF    patched, reverted",
+        f"{first}  CRLF  patched, reverted",
+        "1 distinct states, LF and CRLF: {'patched, reverted': 2}",
     ]
 
 
-def test_a_state_that_cannot_be_applied_is_told_and_red(tmp_path: Path) -> None:
+def test_a_refused_state_is_shown_with_its_reason(tmp_path: Path) -> None:
     commit(tmp_path, FIXED.edited("generate", ("def get_timestep_schedule(", "def schedule(")), "renamed")
     done = sweep(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "expected one definition of get_timestep_schedule, found none" in done.stdout
+    assert done.stdout.endswith("1 distinct states, LF and CRLF: {'refused, untouched': 2}\n")
+
+
+def test_a_state_that_is_not_honoured_after_apply_is_red(tmp_path: Path) -> None:
+    cut = (
+        "levels = get_timestep_schedule(shift, timesteps)",
+        "levels = get_timestep_schedule(shift, timesteps)[::2]",
+    )
+    commit(tmp_path, BEFORE.edited("generate", cut), "cut")
+    done = sweep(tmp_path)
     assert done.returncode == 1
-    assert "apply:FAILED untouched:ok" in done.stdout
-    assert "expected one get_timestep_schedule, found none" in done.stdout
-    assert done.stdout.endswith("0 of 2 (1 distinct states, LF and CRLF)\n")
+    assert "FAILED: not proved" in done.stdout
 
 
 @pytest.mark.parametrize("empty", [True, False], ids=["no-repository", "no-state"])
