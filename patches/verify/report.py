@@ -99,7 +99,7 @@ def _shown(length: float | None) -> str:
 
 def _summary(report: VerifyReport) -> str:
     if report.honoured:
-        return "Everything that was requested was honoured."
+        return "The requested step counts and custom timesteps are honoured."
     bad = len({(r.model, r.request) for r in report.results if not r.ok})
     total = len({(r.model, r.request) for r in report.results})
     return f"{bad} of {total} requests were not honoured."
