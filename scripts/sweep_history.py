@@ -29,10 +29,7 @@ DECODERS = [
 
 def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     command = ["git", "-C", str(repository), *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command[:4])}: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout
+    return subprocess.run(command, input=stdin, capture_output=True, check=True).stdout
 
 
 def files_of(series: str) -> list[str]:
@@ -114,7 +111,13 @@ def main() -> int:
     parser.add_argument("--series", default="steps", choices=[series.name for series in ALL_SERIES])
     parser.add_argument("--no-proof", action="store_true", help="do not run the code of each state")
     options = parser.parse_args()
-    states = distinct_states(options.repository, options.revision, options.prefix, files_of(options.series))
+    try:
+        states = distinct_states(
+            options.repository, options.revision, options.prefix, files_of(options.series)
+        )
+    except subprocess.CalledProcessError as error:
+        print(f"{options.repository}: {error.stderr.decode(errors='replace').strip()}", file=sys.stderr)
+        return 1
     counts: Counter[str] = Counter()
     for commit in states:
         for newline in (b"\n", b"\r\n"):
