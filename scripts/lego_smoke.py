@@ -32,11 +32,19 @@ from rich.console import Console  # noqa: E402
 from acestep.errors import AceStepError, RequestError  # noqa: E402
 from smoke.checkout import Checkout, located  # noqa: E402
 from smoke.compare import DEVICES, MODES, Comparison  # noqa: E402
-from smoke.request import ALL_TRACKS, AUTO, BACKENDS, DTYPES, Request, spread  # noqa: E402
+from smoke.request import (  # noqa: E402
+    ALL_TRACKS,
+    AUTO,
+    BACKENDS,
+    DEFAULT_SEED,
+    DEFAULT_TRACK,
+    DTYPES,
+    Request,
+    requests_of,
+)
 from smoke.session import run_smoke  # noqa: E402
 
 USAGE, CANNOT = 2, 3
-TRACK, SEED = "vocals", 42
 
 
 def whole(text: str) -> int:
@@ -62,9 +70,21 @@ def smoke(
     track: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"One of the 12 LEGO tracks, several if given again, or {ALL_TRACKS}.", show_default=TRACK
+            help=f"One of the 12 LEGO tracks, several if given again, or {ALL_TRACKS}.",
+            show_default=DEFAULT_TRACK,
         ),
     ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A track, several if given again: each is generated on the context and the layers before it.",
+            show_default="none",
+        ),
+    ] = None,
+    gain_db: Annotated[
+        float,
+        typer.Option(parser=number, help="Of each layer in the mix that the next ones are generated on."),
+    ] = 0.0,
     steps: Annotated[int, typer.Option(parser=whole, help="Decoder evaluations to run, 1 to 1000.")] = 50,
     guidance_scale: Annotated[float, typer.Option(parser=number, help="Above 1 runs APG, 1 is off.")] = 1.0,
     shift: Annotated[float, typer.Option(parser=number, help="Of the timestep schedule, 1 is none.")] = 1.0,
@@ -73,7 +93,7 @@ def smoke(
         typer.Option(
             parser=whole,
             help="The noise; the same seed, the same stem. Given again, each track once for each.",
-            show_default=str(SEED),
+            show_default=str(DEFAULT_SEED),
         ),
     ] = None,
     caption: Annotated[str, typer.Option(help="What the stem is to sound like.")] = "",
@@ -138,11 +158,11 @@ def smoke(
     request = Request(
         context=context,
         checkpoint=located(checkpoint),
-        track=TRACK,
+        track=DEFAULT_TRACK,
         steps=steps,
         guidance_scale=guidance_scale,
         shift=shift,
-        seed=SEED,
+        seed=DEFAULT_SEED,
         backend=backend,
         device=device,
         caption=caption,
@@ -152,6 +172,7 @@ def smoke(
         start=start,
         end=end,
         dtype=dtype,
+        gain_db=gain_db,
     )
     if before is None:
         before = checkpoint is None and backend == "mlx" and acestep_root is None
@@ -160,7 +181,7 @@ def smoke(
             "--before runs this fork without the patches, --acestep-root a checkout in its place: give one"
         )
     checkout = Checkout.asked(acestep_root, python, worker_thread)
-    requests = spread(request, track or [TRACK], seed or [SEED])
+    requests = requests_of(request, track or [], layer or [], seed or [])
     comparison = Comparison(compare, compare_steps, compare_device)
     return run_smoke(FORK, requests, out, Console(), before, checkout, comparison)
 

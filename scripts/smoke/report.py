@@ -61,16 +61,19 @@ class Audio:
 
     def __init__(self, context: np.ndarray, folder: RunFolder) -> None:
         self._context, self._folder = context, folder
-        self._stems: dict[str, list[np.ndarray]] = {}
+        self._stems: dict[int, list[np.ndarray]] = {}
         self.mix_gains: dict[str, float] = {}
 
-    def add(self, file: str, stem: np.ndarray, mix_file: str) -> None:
-        """Writes a stem [samples, 2], then the mix of the context and all stems so far that share the mix."""
+    def add(self, file: str, stem: np.ndarray, mix_file: str, seed: int, gain_db: float = 0.0) -> Path:
+        """Writes a stem [samples, 2], then the mix of the context and all stems so far of the same seed; returns that.
+
+        gain_db: of the stem in the mixes. They are made from the file: a later run finds the same samples there.
+        """
         path = self._folder.publish(file, lambda path: write_wav(path, stem))
-        heard = self._stems.setdefault(mix_file, [])
-        heard.append(read_wav(path))
+        heard = self._stems.setdefault(seed, [])
+        heard.append(read_wav(path) * np.float32(10 ** (gain_db / 20)))
         mix, self.mix_gains[mix_file] = mix_over_context(self._context, *heard)
-        self._folder.publish(mix_file, lambda path: write_wav(path, mix))
+        return self._folder.publish(mix_file, lambda path: write_wav(path, mix))
 
 
 def report_json(
@@ -114,13 +117,10 @@ def report_json(
 
 
 def asked_for(stems: Sequence[Stem]) -> dict[str, Any]:
-    """The tracks and seeds, of several stems as lists."""
-    tracks = list(dict.fromkeys(stem.request.track for stem in stems))
-    seeds = list(dict.fromkeys(stem.request.seed for stem in stems))
-    return {
-        name: values[0] if len(values) == 1 else values
-        for name, values in (("track", tracks), ("seed", seeds))
-    }
+    """The tracks, seeds and layers, of several stems as lists."""
+    names = ("track", "seed", "layer") if stems[0].request.layer is not None else ("track", "seed")
+    values = {name: list(dict.fromkeys(getattr(stem.request, name) for stem in stems)) for name in names}
+    return {name: several[0] if len(several) == 1 else several for name, several in values.items()}
 
 
 def stem_json(stem: Stem) -> dict[str, Any]:
@@ -130,6 +130,8 @@ def stem_json(stem: Stem) -> dict[str, Any]:
         "file": stem.file,
         "track": stem.request.track,
         "seed": stem.request.seed,
+        "gain_db": stem.request.gain_db,
+        "context": stem.request.context.name,
         "ok": stem.good,
         "checks": [asdict(check) for check in stem.checks],
         "time_costs": dict(stem.run.time_costs),

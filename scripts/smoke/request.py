@@ -16,7 +16,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 AUTO = "auto"
 DEVICES = (AUTO, "cpu", "mps", "cuda")
 TO_THE_END = -1.0
+GAIN_DB = (-60.0, 12.0)
 ALL_TRACKS = "all"
+DEFAULT_TRACK, DEFAULT_SEED = "vocals", 42
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Request:
 
     `checkpoint` is a DiT folder in upstream's layout, its VAE and text encoder beside it; None: a tiny random
     checkpoint is written for the run. `start` and `end` are seconds of the context, `end` -1: to its end. `dtype` is
-    of the decoder's large products, AUTO: float32, or on CUDA in PyTorch the half precision of its hardware.
+    of the decoder's large matmuls, AUTO: float32, or on CUDA in PyTorch the half precision of its hardware.
     """
 
     context: Path
@@ -44,6 +46,8 @@ class Request:
     start: float = 0.0
     end: float = -1.0
     dtype: str = AUTO
+    layer: int | None = None
+    gain_db: float = 0.0
 
     def check(self) -> None:
         """RequestError, in one sentence, for the first thing that is wrong."""
@@ -51,6 +55,9 @@ class Request:
             raise RequestError(f"backend is {self.backend!r}, expected {' or '.join(BACKENDS)}")
         if self.dtype not in (AUTO, *DTYPES):
             raise RequestError(f"dtype is {self.dtype!r}, expected {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
+        low, high = GAIN_DB
+        if not low <= self.gain_db <= high:
+            raise RequestError(f"--gain-db is {self.gain_db:g}, expected a number from {low:g} to {high:g}")
         if self.device not in DEVICES:
             raise RequestError(
                 f"device is {self.device!r}, expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}"
@@ -106,7 +113,10 @@ class Request:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        values = asdict(self)
+        if self.layer is None:
+            del values["layer"], values["gain_db"]
+        return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
 def spread(request: Request, tracks: Sequence[str], seeds: Sequence[int]) -> list[Request]:
@@ -117,3 +127,25 @@ def spread(request: Request, tracks: Sequence[str], seeds: Sequence[int]) -> lis
         if twice is not None:
             raise RequestError(f"--{option} {twice} is asked for twice; each gives a stem: give it once")
     return [replace(request, track=track, seed=seed) for track in named for seed in seeds]
+
+
+def layers_of(request: Request, tracks: Sequence[str]) -> list[Request]:
+    """The request once for each layer, in order; each is generated on the context and the layers before it."""
+    return [replace(request, track=track, layer=number) for number, track in enumerate(tracks, start=1)]
+
+
+def requests_of(
+    request: Request, tracks: Sequence[str], layers: Sequence[str], seeds: Sequence[int]
+) -> list[Request]:
+    """What the options ask for; RequestError where they do not go together."""
+    if not layers:
+        if request.gain_db:
+            raise RequestError("--gain-db is the gain of layers; give them with --layer, or leave it out")
+        return spread(request, tracks or [DEFAULT_TRACK], seeds or [DEFAULT_SEED])
+    if tracks:
+        raise RequestError(
+            "--track generates each stem on the context alone, --layer on the context and the layers before: give one"
+        )
+    if len(seeds) > 1:
+        raise RequestError("--layer takes one --seed; run it again for another")
+    return layers_of(replace(request, seed=seeds[0] if seeds else DEFAULT_SEED), layers)

@@ -10,7 +10,7 @@ from smoke.compare import FULL, Comparison
 from smoke.folder import RunFolder
 from smoke.request import Request
 from smoke.run import Run
-from smoke.stem import Stem
+from smoke.stem import Stem, labels_of
 
 
 def line(console: Console, *parts: str | tuple[str, str]) -> None:
@@ -22,10 +22,11 @@ def introduction(requests: Sequence[Request]) -> str:
     """What is about to be run."""
     first = requests[0]
     tracks = list(dict.fromkeys(request.track for request in requests))
-    seeds = len(requests) // len(tracks)
+    seeds = len({request.seed for request in requests})
     weights = first.checkpoint.name if first.checkpoint else "tiny random weights (noise, not music)"
+    names = ", ".join(tracks) if first.layer is None else f"layers {', '.join(labels_of(requests))}"
     return (
-        f"{', '.join(tracks)} for {first.context.name}, {f'{seeds} seeds, ' if seeds > 1 else ''}{first.steps} steps, "
+        f"{names} for {first.context.name}, {f'{seeds} seeds, ' if seeds > 1 else ''}{first.steps} steps, "
         f"guidance {first.guidance_scale:g}, shift {first.shift:g}, {first.backend}, {weights}"
     )
 
@@ -73,7 +74,11 @@ def verdict(
 
 def files(stems: Sequence[Stem], gains: Mapping[str, float]) -> str:
     """The files of a run."""
-    over = "stem over context" if len(stems) == len(gains) else "stems over context"
+    over = (
+        "stem over context"
+        if stems[0].request.layer is None and len(stems) == len(gains)
+        else "stems over context"
+    )
     named = [stems[0].file] if len(stems) == 1 else [f"{len(stems)} stems (stem-*.wav)"]
     named += [f"{file} ({over}, gain {gain:.2f})" for file, gain in gains.items()]
     return ", ".join([*named, "report.json", "report.html"])

@@ -31,7 +31,7 @@ CANNOT = 3
 class Session:
     """What is run, what came of it so far. judged: the name of the checkout that is judged, in the table."""
 
-    requests: Sequence[Request]
+    requests: list[Request]
     comparison: Comparison
     judged: str
     scratch: Path
@@ -94,7 +94,9 @@ def run_smoke(
         requests = [replace(request, checkpoint=checkpoint) for request in requests]
         judged = AFTER if checkout is None else checkout.name
         folder = RunFolder(out, [request.track for request in requests], scratch)
-        session = Session(requests, comparison, judged, scratch, folder, parts, tiny=first.checkpoint is None)
+        session = Session(
+            list(requests), comparison, judged, scratch, folder, parts, tiny=first.checkpoint is None
+        )
         stop.session.kept = session.kept
         environment: dict[str, str] = {}
         if first.backend == "mlx":
@@ -114,7 +116,7 @@ def run_smoke(
         from smoke.html_report import write_html  # imports for seconds
         from smoke.report import print_table, report_json, write_json
 
-        stems = stems_of(requests, rows, samples=len(context))
+        stems = stems_of(session.requests, rows, samples=len(context))
         parts.begin("writing the report", of=1 + len(stems) + len(gains))
         asked = replace(requests[0], checkpoint=first.checkpoint)
         report = report_json(asked, others, stems, gains, how_compared(session))
@@ -161,13 +163,17 @@ def generate(
         # Tiny weights are loaded side by side: that halves the wait for imports.
         side_by_side = stack.enter_context(before()) if fork and session.tiny else None
         process.load()
+        heard = first.context
         for request, label, file in zip(
             session.requests, session.labels, files_of(session.requests), strict=True
         ):
             number, count = len(session.runs) + 1, len(session.requests)
+            if request.layer is not None:  # on the layers before it
+                request = session.requests[request.layer - 1] = replace(request, context=heard)
             run, stem = process.run(request, parts, f"{label} ({number} of {count}): " if count > 1 else "")
             with stop.session.held():
-                audio.add(file, stem, mix_of(session.requests, request))
+                mix_file = mix_of(session.requests, request)
+                heard = audio.add(file, stem, mix_file, request.seed, request.gain_db)
                 session.runs.append(run)
             parts.stem(number, count)
         if side_by_side is not None:

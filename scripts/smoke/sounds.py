@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Sound:
 
 def sounds_of(context: np.ndarray, folder: Path, at: Callable[[int], None] = lambda _: None) -> list[Sound]:
     """The context [samples, 2] at 48 kHz, then the WAV files of a folder, the mix last; pictured on one scale."""
-    files = sorted(folder.glob("*.wav"), key=lambda path: (path.stem.startswith("mix"), path.name))
+    files = sorted(folder.glob("*.wav"), key=in_order)
     sources: dict[str, np.ndarray | Path] = {"context": context, **{path.name: path for path in files}}
     with (
         ThreadPoolExecutor() as threads
@@ -54,6 +55,13 @@ def sounds_of(context: np.ndarray, folder: Path, at: Callable[[int], None] = lam
         )
         for name, (seconds, mp3, power) in zip(sources, analysed, strict=True)
     ]
+
+
+def in_order(path: Path) -> tuple[bool, list[tuple[bool, int, str]]]:
+    """Stems before mixes; numbers in names by their value, the mix without one last."""
+    pieces = re.split(r"(\d+)", path.stem if path.stem != "mix" else f"mix-{10**9}")
+    numbered = [(piece.isdigit(), int(piece) if piece.isdigit() else 0, piece) for piece in pieces]
+    return path.stem.startswith("mix"), numbered
 
 
 def analyse(source: np.ndarray | Path) -> tuple[float, bytes, np.ndarray]:

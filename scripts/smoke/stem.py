@@ -54,7 +54,9 @@ def stems_of(requests: Sequence[Request], rows: Sequence[Row], samples: int) -> 
 
 
 def labels_of(requests: Sequence[Request]) -> list[str]:
-    """The track of each, with its seed where there are several seeds."""
+    """The track of each, behind its number among layers, with its seed where there are several seeds."""
+    if requests[0].layer is not None:
+        return [f"{request.layer} {request.track}" for request in requests]
     seeds = {request.seed for request in requests}
     return [request.track if len(seeds) == 1 else f"{request.track} {request.seed}" for request in requests]
 
@@ -67,7 +69,9 @@ def files_of(requests: Sequence[Request]) -> list[str]:
 
 
 def mix_of(requests: Sequence[Request], request: Request) -> str:
-    """The WAV in which a stem is mixed over the context with the others of its seed."""
+    """The WAV in which a stem is mixed over the context with the others of its seed, or the layers before it."""
+    if request.layer is not None and request.layer < len(requests):
+        return f"mix-{request.layer}-{request.track}.wav"
     return "mix.wav" if len({other.seed for other in requests}) == 1 else f"mix-{request.seed}.wav"
 
 

@@ -132,7 +132,7 @@ def make_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleN
         stems = stems_of(requests, rows, samples=len(tone()))
         audio = Audio(tone(), results)
         for made in stems:
-            audio.add(made.file, sound, mix_of(requests, made.request))
+            audio.add(made.file, sound, mix_of(requests, made.request), made.request.seed)
         comparison = {"mode": "full", "device": "cpu", "not_compared": not_compared}
         report = report_json(request, others, stems, audio.mix_gains, comparison)
         folder = results.path

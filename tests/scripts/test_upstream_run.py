@@ -6,8 +6,10 @@ import json
 import shutil
 import stat
 import sys
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -427,25 +429,91 @@ def test_pytorchs_own_hook_is_the_one_that_counts():
     assert calls.first["hidden_states"].tolist() == [[[0.0], [1.0]]]  # the plain branch, its noise
 
 
-def test_a_checkout_from_the_command_line(tmp_path, monkeypatch, capsys):
-    """The fork, copied, is a checkout like any other: the whole way, from the options to the report."""
+@pytest.fixture(scope="module")
+def layered(tmp_path_factory):
+    """Two layers by a checkout, the fork copied: the whole way, from the options to the report."""
     import lego_smoke
 
-    shutil.copytree(FORK / "acestep", tmp_path / "copy" / "acestep")
-    before = contents(tmp_path / "copy")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(
-        sys, "argv", ["lego_smoke.py", "--acestep-root", "copy", "--steps", "5", "--out", "out"]
+    folder = tmp_path_factory.mktemp("layered")
+    shutil.copytree(FORK / "acestep", folder / "copy" / "acestep")
+    before = contents(folder / "copy")
+    layers = ["--layer", "drums", "--layer", "drums", "--gain-db", "-6"]
+    arguments = ["lego_smoke.py", "--acestep-root", "copy", "--steps", "5", *layers, "--out", "out"]
+    shown = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown):
+        patch.chdir(folder)
+        patch.setenv("COLUMNS", "200")
+        patch.setattr(sys, "argv", arguments)
+        status = lego_smoke.main()
+    assert status == 0, shown.getvalue()
+    return SimpleNamespace(
+        said=shown.getvalue(), copy=folder / "copy", before=before, out=folder / "out" / "latest"
     )
-    assert lego_smoke.main() == 0
-    said = capsys.readouterr().out
+
+
+def test_a_checkout_from_the_command_line(layered):
+    said = layered.said
     assert f"the checkout copy, copied to be run, under {sys.executable} (this one: " in said
-    assert ["checkout:", "copy", "5", "5"] in [line.split()[:4] for line in said.splitlines()]
-    assert contents(tmp_path / "copy") == before
-    assert json.loads((tmp_path / "out" / "latest" / "report.json").read_text())["evaluated_by_checkout"] == {
-        "checkout: copy": 5
-    }
+    assert [line.split()[:4] for line in said.splitlines() if " drums  " in line] == [
+        ["1", "drums", "5", "5"],
+        ["2", "drums", "5", "5"],
+    ]
+    assert contents(layered.copy) == layered.before
+
+
+def test_a_layer_is_generated_on_the_layers_before_it(layered):
+    import soundfile
+
+    names = [
+        "mix-1-drums.wav",
+        "mix.wav",
+        "report.html",
+        "report.json",
+        "stem-1-drums.wav",
+        "stem-2-drums.wav",
+    ]
+    assert sorted(path.name for path in layered.out.iterdir()) == names
+    report = json.loads((layered.out / "report.json").read_text())
+    assert [(stem["context"], stem["gain_db"]) for stem in report["stems"]] == [
+        ("smoke.wav", -6.0),
+        ("mix-1-drums.wav", -6.0),
+    ]
+    context, first, second, growing, final = (
+        soundfile.read(path)[0]
+        for path in (
+            FORK.parent / "scripts/smoke.wav",
+            *(layered.out / f"{name}.wav" for name in ("stem-1-drums", "stem-2-drums", "mix-1-drums", "mix")),
+        )
+    )
+    assert np.abs(first - second).max() > 1e-5, "the context is another; the tiny VAE shows little of it"
+    gains = report["mix_gains"]
+    gain = 10 ** (-6 / 20)
+    assert np.abs(growing - gains["mix-1-drums.wav"] * (context + gain * first)).max() < 1e-6
+    assert np.abs(final - gains["mix.wav"] * (context + gain * (first + second))).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["--track", "bass", "--layer", "drums"],
+            "--track generates each stem on the context alone, --layer on the context and the layers before: give one",
+        ),
+        (
+            ["--layer", "drums", "--seed", "1", "--seed", "2"],
+            "--layer takes one --seed; run it again for another",
+        ),
+        (["--gain-db", "-3"], "--gain-db is the gain of layers; give them with --layer, or leave it out"),
+        (["--layer", "drums", "--gain-db", "99"], "--gain-db is 99, expected a number from -60 to 12"),
+    ],
+    ids=["track and layer", "two seeds", "gain without layers", "gain"],
+)
+def test_layers_that_cannot_be_are_refused(arguments, sentence, monkeypatch, capsys):
+    import lego_smoke
+
+    monkeypatch.setattr(sys, "argv", ["lego_smoke.py", *arguments])
+    assert lego_smoke.main() == 2
+    assert capsys.readouterr().err.strip() == f"lego_smoke: {sentence}"
 
 
 class TestCheats:
