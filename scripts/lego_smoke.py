@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,7 @@ from smoke.request import (  # noqa: E402
     requests_of,
 )
 from smoke.session import run_smoke  # noqa: E402
+from smoke.session_file import read_session  # noqa: E402
 
 USAGE, CANNOT = 2, 3
 
@@ -79,6 +81,12 @@ def smoke(
         typer.Option(
             help="A track, several if given again: each is generated on the context and the layers before it.",
             show_default="none",
+        ),
+    ] = None,
+    session: Annotated[
+        Path | None,
+        typer.Option(
+            help="Layers from a TOML file, each with its own caption, seed, range and so on; see README."
         ),
     ] = None,
     gain_db: Annotated[
@@ -181,7 +189,12 @@ def smoke(
             "--before runs this fork without the patches, --acestep-root a checkout in its place: give one"
         )
     checkout = Checkout.asked(acestep_root, python, worker_thread)
-    requests = requests_of(request, track or [], layer or [], seed or [])
+    if session is not None:
+        if track or layer:
+            raise RequestError("--session has the layers in its file: leave --track and --layer out")
+        requests = read_session(session, replace(request, seed=(seed or [DEFAULT_SEED])[0]))
+    else:
+        requests = requests_of(request, track or [], layer or [], seed or [])
     comparison = Comparison(compare, compare_steps, compare_device)
     return run_smoke(FORK, requests, out, Console(), before, checkout, comparison)
 

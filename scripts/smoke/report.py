@@ -25,6 +25,7 @@ from smoke.request import Request
 from smoke.run import Run
 from smoke.stem import Row, Stem, farthest
 
+OF_A_STEM = ("caption", "lyrics", "start", "end", "guidance_scale", "shift", "bpm", "key")
 MIX_PEAK = 10 ** (-1 / 20)  # -1 dBFS
 
 
@@ -132,6 +133,7 @@ def stem_json(stem: Stem) -> dict[str, Any]:
         "seed": stem.request.seed,
         "gain_db": stem.request.gain_db,
         "context": stem.request.context.name,
+        "request": {name: getattr(stem.request, name) for name in OF_A_STEM},
         "ok": stem.good,
         "checks": [asdict(check) for check in stem.checks],
         "time_costs": dict(stem.run.time_costs),
