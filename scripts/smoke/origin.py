@@ -11,7 +11,7 @@ from acestep.constants import SAMPLES_PER_FRAME
 from smoke.request import Request
 from smoke.run import Run
 
-WINDOW = 4  # latent frames that are decoded and compared
+WINDOW = 8  # latent frames that are decoded and compared
 MARGIN = 24  # further frames on either side, for what the convolutions of the VAE see
 
 
@@ -42,7 +42,7 @@ def load_vae(checkpoint: Path) -> Any:
 def decoded_distance(vae: Any, run: Run, wav: Path) -> float:
     """Relative L2 of the stem's loudest frames to the final latents decoded there, whatever the gain between them.
 
-    Without the part of both that the VAE gives for latents of 0.
+    Without what is the same in every frame.
     """
     with wav.open("rb") as file:
         stem, _ = soundfile.read(file, dtype="float32", always_2d=True)
@@ -56,21 +56,21 @@ def decoded_distance(vae: Any, run: Run, wav: Path) -> float:
     start = max(0, first - MARGIN)
     part = latents[:, start : first + width + MARGIN].transpose(1, 2).to(vae.dtype)
     offset = (first - start) * SAMPLES_PER_FRAME
-    decoded, of_zeros = (
-        vae.decode(each)
-        .sample[0]
-        .float()
-        .numpy()
-        .T[offset : offset + width * SAMPLES_PER_FRAME]
-        .astype(np.float64)
-        for each in (part, 0 * part)
-    )
-    heard = stem[first * SAMPLES_PER_FRAME :][: len(decoded)].astype(np.float64)
+    decoded = vae.decode(part).sample[0].float().numpy().T[offset : offset + width * SAMPLES_PER_FRAME]
+    heard = stem[first * SAMPLES_PER_FRAME :][: len(decoded)]
     if not heard.any():
         return 0.0  # silence, which has a check of its own
-    # What the VAE adds to any latents tells nothing of these, and is most of what random weights give.
-    heard, decoded = without(of_zeros, heard), without(of_zeros, decoded)
-    return float(np.linalg.norm(without(decoded, heard)) / np.linalg.norm(heard))
+    heard, decoded = without_repetition(heard), without_repetition(decoded)
+    return float(np.linalg.norm(without(decoded, heard)) / max(np.linalg.norm(heard), 1e-30))
+
+
+def without_repetition(signal: np.ndarray) -> np.ndarray:
+    """float64 [frames, samples of a frame] without what is the same in every frame.
+
+    The VAE adds it to any latents: it tells nothing of these, and is most of what random weights give.
+    """
+    frames = signal.astype(np.float64).reshape(-1, SAMPLES_PER_FRAME * signal.shape[1])
+    return frames - frames.mean(axis=0) if len(frames) > 1 else frames
 
 
 def without(component: np.ndarray, signal: np.ndarray) -> np.ndarray:

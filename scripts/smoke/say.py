@@ -31,6 +31,15 @@ def introduction(requests: Sequence[Request]) -> str:
     )
 
 
+def advice(requests: Sequence[Request]) -> str | None:
+    """What upstream recommends to give for LEGO and was not given; on random weights nothing changes the noise."""
+    first = requests[0]
+    missing = [option for option, given in (("--bpm", first.bpm), ("--key", first.key)) if not given]
+    if first.checkpoint is None or not missing:
+        return None
+    return f"upstream recommends to give {' and '.join(missing)} of the song for LEGO"
+
+
 def comparing(comparison: Comparison, runs: Sequence[Run]) -> str:
     """What is compared, where, and how long it is expected to take."""
     counts = [comparison.evaluations(run) for run in runs]

@@ -76,6 +76,8 @@ def run_smoke(
     if checkout is not None:
         checkout.check(first)
     say.line(console, say.introduction(requests))
+    if advice := say.advice(requests):
+        say.line(console, advice)
     if checkout is not None:
         say.line(console, checkout.introduction())
     from acestep.core.generation.handler.io_audio import (

@@ -11,7 +11,7 @@ import soundfile
 import torch
 from rich.console import Console
 
-from smoke import session
+from smoke import say, session
 from smoke.compare import Distances, relative_l2, schedule_distance
 from smoke.judge import judge
 from smoke.report import caption, mix_over_context
@@ -107,6 +107,21 @@ def test_distances():
     assert schedule_distance([1.0], [1.0, 0.5]) == float("inf")
     assert relative_l2(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])) == 1.25
     assert relative_l2(torch.zeros(1, 2), torch.zeros(2, 1)) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "given", "expected"),
+    [
+        (Path("base"), {}, "upstream recommends to give --bpm and --key of the song for LEGO"),
+        (Path("base"), {"bpm": 90}, "upstream recommends to give --key of the song for LEGO"),
+        (Path("base"), {"bpm": 90, "key": "C major"}, None),
+        (None, {}, None),
+    ],
+    ids=["neither", "bpm", "both", "tiny"],
+)
+def test_what_is_worth_giving_is_said(checkpoint, given, expected):
+    request = Request(Path("x.wav"), checkpoint, "drums", 50, 1.0, 1.0, 1, "mlx", "cpu", **given)
+    assert say.advice([request]) == expected
 
 
 @pytest.mark.parametrize(
