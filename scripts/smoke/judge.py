@@ -14,6 +14,7 @@ DECODED_BOUND = 5e-2  # tiles, half precision and MLX's VAE are closer; another 
 UPDATE_BOUND = 5e-7  # the update is computed in float32 in any case
 HALF_BOUND = 1e-2  # of float16 and bfloat16, for latents and velocities
 PROMPT_HOLDS = "the text encoder was given the instruction, the caption and the lyrics"
+PYTORCH = "PyTorch's"
 SILENCE_RMS = 1e-3  # -60 dBFS, before any gain: normalisation lifts a collapsed stem and hides it
 CLIPPED_SHARE = 1e-3
 
@@ -38,7 +39,7 @@ class Stage:
     distance: float
     bound: float
     meaning: str
-    reference: str = "PyTorch's"
+    reference: str = PYTORCH
 
     @property
     def holds(self) -> bool:

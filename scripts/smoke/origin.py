@@ -61,7 +61,7 @@ def decoded_distance(vae: Any, run: Run, wav: Path) -> float:
     if not heard.any():
         return 0.0  # silence, which has a check of its own
     heard, decoded = without_repetition(heard), without_repetition(decoded)
-    return float(np.linalg.norm(without(decoded, heard)) / max(np.linalg.norm(heard), 1e-30))
+    return float(np.linalg.norm(without(decoded, heard))) / max(float(np.linalg.norm(heard)), 1e-30)
 
 
 def without_repetition(signal: np.ndarray) -> np.ndarray:

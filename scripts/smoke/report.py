@@ -19,7 +19,7 @@ from acestep.constants import SAMPLE_RATE
 from smoke import words
 from smoke.compare import Distances
 from smoke.folder import RunFolder
-from smoke.judge import HALF_BOUND, Stage, stages
+from smoke.judge import HALF_BOUND, PYTORCH, Stage, stages
 from smoke.machine import machine
 from smoke.request import Request
 from smoke.run import Run
@@ -150,6 +150,7 @@ def stage_json(stage: Stage) -> dict[str, Any]:
         "distance": stage.distance,
         "bound": stage.bound,
         "meaning": stage.meaning,
+        "reference": "PyTorch" if stage.reference == PYTORCH else stage.reference,
     }
 
 

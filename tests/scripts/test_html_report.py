@@ -203,7 +203,7 @@ def test_the_verdict_comes_first(good, bad):
 def test_a_run_that_was_not_compared_says_so_and_shows_no_distance(make_page):
     text = make_page(not_compared="--compare none").page.text
     assert "✓ PASS: 5 checks Not compared with PyTorch: --compare none." in text
-    assert "Distance to PyTorch, stage by stage" not in text
+    assert "Distances, stage by stage" not in text
 
 
 def test_the_figures_of_the_report_are_shown(good):
