@@ -69,7 +69,7 @@ def test_off_a_terminal_every_long_part_has_a_plain_line(first_run):
 
 def processes_of(folder: Path) -> list[str]:
     """The command lines in which a folder is named."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-wweo", "args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if str(folder) in line]
 
 
