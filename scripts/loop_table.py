@@ -156,7 +156,7 @@ class Side:
             raise RuntimeError(f"{row.name}: {result.error}")
         outputs = result.extra_outputs
         names = ("noise", "context_latents", "encoder_hidden_states", "null_condition_emb")
-        given = {name: outputs[name] for name in names}
+        given = {name: torch.from_numpy(outputs[name]) for name in names}
         if asked.infer_method == "sde":
             want = sde_in_torch(self.decoder, asked, seeds, given)
         else:
@@ -171,7 +171,7 @@ class Side:
                 disable_tqdm=True,
                 **given,
             ).latents
-        return relative_l2(outputs["target_latents"], want)
+        return relative_l2(torch.from_numpy(outputs["target_latents"]), want)
 
 
 def measure(sides: dict[str, Side]) -> Iterator[tuple[Setting, dict[str, float]]]:

@@ -27,6 +27,6 @@ fi
 echo "setup: installing into $venv (once; several hundred MB, a few minutes) ..." >&2
 # --no-build-isolation is not used: setuptools is fetched for the one editable install of patches/.
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-    --editable '.[lego,dev]' >"$log" 2>&1 ||
+    --editable '.[lego,reference,dev]' >"$log" 2>&1 ||
     fail "the install failed: $(grep -E '^ERROR' "$log" | tail -n 1); the whole log is $log; then try again"
 echo "$want" >"$stamp"

@@ -1,8 +1,7 @@
 """AceStepHandler: a loaded checkpoint that answers LEGO requests."""
 
+import threading
 from typing import Any
-
-import torch
 
 from acestep.core.generation.handler.conditioning_target import ConditioningTargetMixin
 from acestep.core.generation.handler.conditioning_text import ConditioningTextMixin
@@ -40,4 +39,4 @@ class AceStepHandler(
         self.use_mlx_dit = False
         self.precision = "float32"
         self.device = "cpu"
-        self.dtype = torch.float32
+        self.lock = threading.Lock()

@@ -137,10 +137,11 @@ class GenerationConfig:
 class GenerationResult:
     """What came of a request.
 
-    audios: a dict for each stem with `tensor` (float32 [2, samples]), `sample_rate`, `seed`, `path` (None where
+    audios: a dict for each stem with `audio` (float32 [2, samples], numpy), `tensor` (the same as a PyTorch tensor,
+    made where it is asked for), `sample_rate`, `seed`, `path` (None where
     nothing was saved), `peak`, `rms` and the share of
     `clipped` samples before any gain, the `gain` applied since. extra_outputs: `time_costs` (keys
-    prefixed dit_), `timesteps`, `context_audio`, and the tensors that both backends can be compared on: `noise`,
+    prefixed dit_), `timesteps`, `context_audio`, and the numpy arrays that both backends can be compared on: `noise`,
     `context_latents`, `encoder_hidden_states`, `encoder_attention_mask`, `null_condition_emb`, `target_latents`.
     """
 

@@ -142,14 +142,14 @@ def link_files(folder: Path, copy: Path) -> None:
 
 def with_context_note(run: Run, checkpoint: Path) -> Run:
     """The run with one more note where the checkout dropped the context audio on the way to the decoder."""
-    from acestep.models.checkpoints import load_silence_latent
     from acestep.models.config import read_config
+    from acestep.models.silence import load_silence_latent
 
     if "context_latents" not in run.tensors:
         return run
     source, _ = run.tensors["context_latents"].chunk(2, dim=-1)
     silence = load_silence_latent(checkpoint, read_config(checkpoint))[:, : source.shape[1]]
-    if silence.shape != source.shape or not (source == silence).all():
+    if silence.shape != source.shape or not (source.numpy() == silence).all():
         return run
     note = (
         "the context audio never reached the decoder: every frame of it was silence (upstream before 2026-03-10), "

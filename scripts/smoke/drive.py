@@ -117,8 +117,11 @@ def generate(
         raise tree.UsageError(str(problem)) if is_usage else problem
 
     (stem,) = result.audios
+    samples = (
+        stem["audio"] if "audio" in stem else stem["tensor"]
+    )  # the fork makes a tensor only where it is read
     tensors = watched.tensors(result.extra_outputs, handler.model.null_condition_emb)
-    save_arrays(file, tensors | {"stem": evaluations.as_array(stem["tensor"])})
+    save_arrays(file, tensors | {"stem": evaluations.as_array(samples)})
     time_costs = result.extra_outputs["time_costs"]
     return {
         "timesteps": watched.requested.timesteps,

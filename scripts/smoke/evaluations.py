@@ -33,9 +33,11 @@ HIDDEN = "the decoder's velocities are out of sight inside a compiled function"
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A PyTorch tensor or an MLX array, of any device and dtype, as a float32 array of its own memory."""
+    """An array of numpy or MLX or a PyTorch tensor, of any device and dtype, as a float32 array of its own memory."""
     import numpy as np
 
+    if isinstance(value, np.ndarray):
+        return np.array(value, dtype=np.float32)
     if hasattr(value, "detach"):
         return np.array(value.detach().float().cpu().numpy())
     import mlx.core as mx

@@ -80,13 +80,11 @@ def run_smoke(
         say.line(console, advice)
     if checkout is not None:
         say.line(console, checkout.introduction())
-    from acestep.core.generation.handler.io_audio import (
-        IoAudioMixin,
-    )  # imports PyTorch; by now all options are good
+    from acestep.core.generation.handler.io_audio import IoAudioMixin
 
     with scratch_folder(out) as scratch, ExitStack() as stack:
         audio = IoAudioMixin().process_target_audio(first.context)
-        context = audio.T.numpy()
+        context = audio.T
         for request in requests:
             request.check_range(len(context) / SAMPLE_RATE)
         parts = stack.enter_context(showing(sys.stderr))

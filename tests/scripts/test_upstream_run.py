@@ -386,11 +386,11 @@ class TestRefused:
 def test_a_context_that_became_silence_is_noted(tiny_root):
     import torch
 
-    from acestep.models.checkpoints import load_silence_latent
     from acestep.models.config import read_config
+    from acestep.models.silence import load_silence_latent
 
     folder = tiny_root() / "checkpoints" / "acestep-v15-base"
-    silence = load_silence_latent(folder, read_config(folder))[:, :6]
+    silence = torch.from_numpy(load_silence_latent(folder, read_config(folder))[:, :6])
 
     def noted(source: torch.Tensor) -> list[str]:
         context = torch.cat([source, torch.ones_like(source)], dim=-1)

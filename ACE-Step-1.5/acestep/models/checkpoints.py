@@ -7,20 +7,20 @@ from typing import Any
 import torch
 from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3Model
+from transformers import Qwen3Model
 
-from acestep.constants import LATENT_FRAMES_PER_SECOND, MAX_CONTEXT_SECONDS, SAMPLE_RATE
+from acestep.constants import LATENT_FRAMES_PER_SECOND, SAMPLE_RATE
 from acestep.core.generation.handler.request_values import show
 from acestep.errors import CheckpointError
 from acestep.models.config import ModelConfig, check_library_config, read_json
 from acestep.models.layout import find_layout
+from acestep.models.silence import SILENCE, load_silence_latent
 from acestep.models.weights import (
     DECODER_PREFIX,
     DIFFUSERS_STEM,
     ENCODER_PREFIX,
     NULL_CONDITION,
     TRANSFORMERS_STEM,
-    check_values,
     check_weights,
     diffusers_name,
     name_keys,
@@ -28,9 +28,7 @@ from acestep.models.weights import (
     weight_files,
 )
 
-SILENCE = "silence_latent"
 TEXT_MODEL_TYPE = "qwen3"
-SILENCE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def _first_line(error: Exception) -> str:
@@ -93,7 +91,7 @@ def load_decoder(folder: Path, config: ModelConfig) -> AceStepTransformer1DModel
 
 def load_condition_encoder(folder: Path, config: ModelConfig) -> AceStepConditionEncoder:
     """Text, lyrics and timbre encoder with the null condition and the silence latent, float32 on the CPU."""
-    silence = load_silence_latent(folder, config)
+    silence = torch.from_numpy(load_silence_latent(folder, config))
     with torch.device("meta"):
         encoder = AceStepConditionEncoder(
             hidden_size=config.encoder_hidden_size,
@@ -114,60 +112,6 @@ def load_condition_encoder(folder: Path, config: ModelConfig) -> AceStepConditio
     tensors = _read_part(folder, (ENCODER_PREFIX, NULL_CONDITION))
     _fill(encoder, {**tensors, SILENCE: silence}, str(find_layout(folder).condition_encoder))
     return encoder
-
-
-def load_silence_latent(folder: Path, config: ModelConfig) -> torch.Tensor:
-    """The latents of silence, float32 [1, frames, 64].
-
-    Upstream keeps them in a file of their own, as [1, 64, frames]; diffusers among the condition encoder's weights.
-    """
-    layout = find_layout(folder)
-    channels, frames = config.timbre_hidden_dim, config.timbre_fix_frame
-    if layout.is_diffusers:
-        found = read_float32(folder, (ENCODER_PREFIX + SILENCE,)).get(ENCODER_PREFIX + SILENCE)
-        place, time, expected = (
-            f"{layout.condition_encoder}: '{SILENCE}'",
-            1,
-            f"[1, {frames} or more, {channels}]",
-        )
-    else:
-        path = folder / f"{SILENCE}.pt"
-        found = _unpickled(path)
-        place, time, expected = str(path), 2, f"[1, {channels}, {frames} or more]"
-    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-    long_enough = isinstance(shape, tuple) and len(shape) == 3 and shape[time] >= frames
-    if found is None or not long_enough or (shape[0], shape[3 - time]) != (1, channels):
-        raise CheckpointError(
-            f"{place} holds {shape}, expected a tensor {expected}; copy the checkpoint again"
-        )
-    if found.dtype not in SILENCE_DTYPES or found.layout != torch.strided or found.device.type != "cpu":
-        kind = f"{found.dtype}, {found.layout}, on {found.device}".replace("torch.", "")
-        raise CheckpointError(
-            f"{place} holds a tensor of the kind {kind}, expected float32, float16 or bfloat16, strided, on cpu; "
-            f"copy the checkpoint again"
-        )
-    # As many frames as the longest context has; an expanded tensor may claim any number.
-    silence = found.narrow(time, 0, min(found.shape[time], MAX_CONTEXT_SECONDS * LATENT_FRAMES_PER_SECOND))
-    check_values(silence, place)
-    return silence.float().movedim(time, 1).contiguous()
-
-
-def _unpickled(path: Path) -> Any:
-    """What a .pt file holds, tensors and plain values alone; CheckpointError where it cannot be read."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; is the checkpoint copied whole?") from None
-    except (OSError, RuntimeError, EOFError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({_first_line(error)}); copy the checkpoint again"
-        ) from None
-    except (
-        Exception
-    ):  # whatever the bytes led the unpickler to; its text may recommend to run what is in the file
-        raise CheckpointError(
-            f"{path} holds something else than a tensor; copy the checkpoint again"
-        ) from None
 
 
 def _key(entry: Any) -> str:
@@ -221,10 +165,8 @@ def load_vae(folder: Path, config: ModelConfig) -> AutoencoderOobleck:
     return vae
 
 
-def load_text_encoder(
-    folder: Path, config: ModelConfig, tokenizer_folder: Path | None = None
-) -> tuple[Qwen3Model, PreTrainedTokenizerBase]:
-    """The text encoder, float32 on the CPU, and its tokenizer, which may be in a folder of its own."""
+def load_text_encoder(folder: Path, config: ModelConfig) -> Qwen3Model:
+    """The text encoder, float32 on the CPU."""
     path = folder / "config.json"
     if (kind := read_json(path).get("model_type")) != TEXT_MODEL_TYPE:
         raise CheckpointError(
@@ -243,30 +185,4 @@ def load_text_encoder(
             f"{folder} is {encoder.config.hidden_size} wide, the DiT's config.json asks for text_hidden_dim "
             f"{config.text_hidden_dim}; give the text encoder of the same checkpoint"
         )
-    tokenizer_folder = tokenizer_folder or folder
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        read_json(tokenizer_folder / name)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            tokenizer_folder, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # as above: many types, one meaning
-        raise CheckpointError(
-            f"{tokenizer_folder}: its tokenizer cannot be loaded ({_first_line(error)}); copy the checkpoint again"
-        ) from None
-    _check_tokenizer(tokenizer, encoder.config.vocab_size, tokenizer_folder)
-    return encoder, tokenizer
-
-
-def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, rows: int, folder: Path) -> None:
-    """CheckpointError where the tokenizer cannot fill up a batch or gives tokens that the encoder does not have."""
-    if tokenizer.pad_token_id is None:
-        raise CheckpointError(
-            f"{folder / 'tokenizer_config.json'} names no pad_token; copy the checkpoint again"
-        )
-    last = max(tokenizer.get_vocab().values(), default=-1)
-    if not 0 <= last < rows:
-        raise CheckpointError(
-            f"{folder}: the last token of its tokenizer is {last}, the text encoder beside it has {rows} rows; "
-            f"are both of the same model?"
-        )
+    return encoder

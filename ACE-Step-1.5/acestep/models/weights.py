@@ -1,17 +1,21 @@
 """The weight files of a checkpoint and the names of what is in them: upstream's, whichever layout it has."""
 
+import json
 import math
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from acestep.errors import CheckpointError
 from acestep.models.config import read_json
 from acestep.models.layout import find_layout
+
+if TYPE_CHECKING:  # a run on MLX needs no PyTorch
+    import torch
 
 DECODER_PREFIX = "decoder."
 ENCODER_PREFIX = "encoder."
@@ -20,8 +24,9 @@ NULL_CONDITION = "null_condition_emb"
 UNUSED_PREFIXES = ("tokenizer.", "detokenizer.")
 # What the libraries call their weight files, less what follows for shards.
 TRANSFORMERS_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
-# What weights may be stored in, by safetensors' names.
-DTYPES = ("F32", "F16", "BF16")
+# What weights may be stored in, by safetensors' names, and what numpy reads it as.
+DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+VALUES_AT_ONCE = 2**22
 # Tensors read from a file before it is opened anew: while it is open, all that was read counts as memory in use.
 READ_AT_ONCE = 16
 
@@ -117,10 +122,10 @@ def check_keys(keys: Iterable[str], source: str) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, framework: str = "np") -> Iterator[Any]:
     """A safetensors file, its header read; CheckpointError where it is not there or not whole."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; is the checkpoint copied whole?") from None
@@ -134,9 +139,9 @@ def read_sizes(path: Path) -> dict[str, int]:
         return {key: math.prod(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
 
 
-def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, "torch.Tensor"]:
     """The tensors of one safetensors file whose key starts with one of the prefixes, as they are stored."""
-    with _opened(path) as file:
+    with _opened(path, "pt") as file:
         return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefixes)}  # noqa: SIM118
 
 
@@ -156,23 +161,45 @@ def check_dtypes(path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES) -> list[st
     return list(stored)
 
 
+def read_values(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
+    """The shape of a weight and its values in order, float32, a part at a time."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(size))[key]
+    dtype, (start, end) = DTYPES[entry["dtype"]], entry["data_offsets"]
+
+    def parts() -> Iterator[np.ndarray]:
+        with path.open("rb") as file:
+            file.seek(8 + size + start)
+            count = (end - start) // np.dtype(dtype).itemsize
+            for at in range(0, count, VALUES_AT_ONCE):
+                part = np.fromfile(file, dtype, min(VALUES_AT_ONCE, count - at))
+                # bfloat16 is the upper half of a float32
+                is_bfloat16 = dtype is np.uint16
+                yield (
+                    (part.astype(np.uint32) << 16).view(np.float32)
+                    if is_bfloat16
+                    else part.astype(np.float32)
+                )
+
+    return tuple(entry["shape"]), parts()
+
+
 def check_weights(path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES) -> None:
     """`check_dtypes` and `check_values` of all weights of a file but those whose key starts with one of `skip`."""
-    keys = check_dtypes(path, skip)
-    for start in range(0, len(keys), READ_AT_ONCE):
-        with _opened(path) as file:
-            for key in keys[start : start + READ_AT_ONCE]:
-                check_values(file.get_tensor(key), f"{path}: weight '{key}'")
+    for key in check_dtypes(path, skip):
+        check_values(*read_values(path, key), f"{path}: weight '{key}'")
 
 
-def check_values(tensor: torch.Tensor, place: str) -> None:
-    """CheckpointError where a tensor holds NaN or infinite values, or is a matrix of zeros."""
-    if tensor.numel() == 0:
-        return
-    low, high = (value.item() for value in torch.aminmax(tensor))  # NaN where there is one
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise CheckpointError(f"{place} holds NaN or infinite values; copy the checkpoint again")
-    if low == high == 0 and sum(size > 1 for size in tensor.shape) > 1:
+def check_values(shape: tuple[int, ...], values: Iterable[np.ndarray], place: str) -> None:
+    """CheckpointError where a weight holds NaN or infinite values, or is a matrix of zeros."""
+    is_zero = math.prod(shape) > 0
+    for part in values:
+        low, high = float(part.min()), float(part.max())  # NaN where there is one
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise CheckpointError(f"{place} holds NaN or infinite values; copy the checkpoint again")
+        is_zero = is_zero and low == high == 0
+    if is_zero and sum(size > 1 for size in shape) > 1:
         raise CheckpointError(f"{place} is zero throughout; copy the checkpoint again")
 
 
@@ -191,7 +218,7 @@ def sizes_of_checkpoint(folder: Path) -> dict[str, int]:
     return sizes
 
 
-def read_float32(folder: Path, prefixes: tuple[str, ...]) -> dict[str, torch.Tensor]:
+def read_float32(folder: Path, prefixes: tuple[str, ...]) -> dict[str, "torch.Tensor"]:
     """The tensors of a checkpoint whose name, upstream's, starts with one of the prefixes.
 
     What is float32 on disk is mapped, not copied; of anything else never more than a few tensors are held twice.
@@ -203,7 +230,7 @@ def read_float32(folder: Path, prefixes: tuple[str, ...]) -> dict[str, torch.Ten
         check_keys(names.values(), str(path.parent))
         wanted = [key for key, name in names.items() if name.startswith(prefixes)]
         for start in range(0, len(wanted), READ_AT_ONCE):
-            with _opened(path) as file:
+            with _opened(path, "pt") as file:
                 tensors |= {
                     names[key]: file.get_tensor(key).float() for key in wanted[start : start + READ_AT_ONCE]
                 }

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from checkpoint_forms import (
@@ -19,7 +20,8 @@ from checkpoint_forms import (
     to_diffusers,
     to_upstream,
 )
-from parity_helper import assert_equal
+from mlx.utils import tree_flatten
+from parity_helper import assert_equal, assert_near
 
 from acestep.handler import AceStepHandler
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
@@ -42,18 +44,21 @@ def loaded(folder: Path, use_mlx_dit: bool) -> AceStepHandler:
 
 def all_weights(handler: Any) -> dict[str, torch.Tensor]:
     """Whatever a run computes with."""
-    parts = {"vae": handler.vae, "text": handler.text_encoder, "condition": handler.model.encoder}
-    if handler.model.decoder is not None:
-        parts["decoder"] = handler.model.decoder
-    weights = {
-        f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()
+    parts = {
+        "vae": handler.vae.vae,
+        "text": handler.text_encoder.encoder,
+        "condition": handler.model.encoder,
+        "decoder": handler.mlx_decoder.plain if handler.use_mlx_dit else handler.model.decoder,
     }
-    if handler.mlx_decoder is not None:
-        import numpy as np
-        from mlx.utils import tree_flatten
-
-        for key, value in tree_flatten(handler.mlx_decoder.plain.parameters()):
-            weights[f"mlx.{key}"] = torch.from_numpy(np.array(value))
+    weights = {"silence": torch.from_numpy(handler.model.silence_latent)}
+    for name, part in parts.items():
+        if handler.use_mlx_dit:
+            tensors = {
+                key: torch.from_numpy(np.array(value)) for key, value in tree_flatten(part.parameters())
+            }
+        else:
+            tensors = part.state_dict()
+        weights |= {f"{name}.{key}": value for key, value in tensors.items()}
     return weights
 
 
@@ -137,7 +142,10 @@ def test_half_precision_on_disk_loads_its_rounded_values_as_float32(
         assert got.keys() == want.keys()
         for key, value in want.items():
             assert got[key].dtype == torch.float32
-            assert_equal(got[key], value.to(dtype).float(), key)
+            if use_mlx_dit and key.startswith("vae."):  # weight norm is folded into what was rounded
+                assert_near(got[key], value, largest=2**-7, what=key)
+            else:
+                assert_equal(got[key], value.to(dtype).float(), key)
 
 
 @BACKENDS

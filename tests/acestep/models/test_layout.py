@@ -26,7 +26,6 @@ FILES = [
     "text_encoder/config.json",
     "text_encoder/model.safetensors",
     "tokenizer/tokenizer.json",
-    "tokenizer/tokenizer_config.json",
 ]
 
 
@@ -52,11 +51,16 @@ def load(folder: Path, use_mlx_dit: bool = True) -> tuple[str, bool, AceStepHand
     return message, loaded, handler
 
 
+def state(handler: AceStepHandler) -> dict[str, Any]:
+    """All but the lock, which each handler has for itself."""
+    return {name: value for name, value in vars(handler).items() if name != "lock"}
+
+
 def refusal(folder: Path, use_mlx_dit: bool = True) -> str:
     """The message of a load that fails, and leaves the handler empty."""
     message, loaded, handler = load(folder, use_mlx_dit)
     assert not loaded
-    assert vars(handler) == vars(AceStepHandler())
+    assert state(handler) == state(AceStepHandler())
     assert "\n" not in message
     return message
 
@@ -246,7 +250,7 @@ class TestStrictness:
     @pytest.mark.parametrize(
         ("silence", "found"),
         [
-            (None, "NoneType"),
+            (None, "None"),
             (torch.ones(1, 749, 8), "(1, 749, 8)"),
             (torch.ones(1, 8, 750), "(1, 8, 750)"),
             (torch.ones(750, 8), "(750, 8)"),

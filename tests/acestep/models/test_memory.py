@@ -11,11 +11,11 @@ import torch
 from checkpoint_forms import DIT, read_all, recast, to_diffusers
 from safetensors.torch import load_file
 
-from acestep.core.generation.handler import init_service
 from acestep.errors import CheckpointError
 from acestep.handler import AceStepHandler
-from acestep.models import memory
+from acestep.models import memory, torch_parts
 from acestep.models.memory import available_memory, check_memory, weights_in_memory
+from acestep.models.mlx import load as mlx_load
 
 MEMINFO = "MemTotal:       24684308 kB\nMemFree:         1009460 kB\nMemAvailable:   20011812 kB\n"
 VM_STAT = """Mach Virtual Memory Statistics: (page size of 16384 bytes)
@@ -146,14 +146,8 @@ def test_loading_is_refused_before_anything_is_loaded(
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
     loaded: list[str] = []
-    for name in (
-        "load_text_encoder",
-        "load_vae",
-        "load_condition_encoder",
-        "load_decoder",
-        "load_mlx_decoder",
-    ):
-        monkeypatch.setattr(init_service, name, lambda *_, name=name: loaded.append(name))
+    for module in (mlx_load, torch_parts):
+        monkeypatch.setattr(module, "load_parts", lambda *_, module=module: loaded.append(module))
     handler = AceStepHandler()
     message, ok = handler.initialize_service(tiny_root(), device="cpu", use_mlx_dit=use_mlx_dit)
     assert not ok

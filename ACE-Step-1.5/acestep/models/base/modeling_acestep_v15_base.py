@@ -1,8 +1,9 @@
-"""The model as the handler calls it: conditions in, latents out, by diffusers' modules."""
+"""The model as the handler calls it: conditions in, latents out, by diffusers' modules; arrays are numpy's."""
 
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AceStepTransformer1DModel
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
@@ -10,6 +11,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from acestep.errors import BackendError
 from acestep.models.config import ModelConfig
+from acestep.models.parts import context_latents
 from acestep.models.torch_loop import torch_generate_diffusion
 
 
@@ -27,38 +29,28 @@ class AceStepConditionGenerationModel:
         self.decoder = decoder
 
     @property
-    def null_condition_emb(self) -> torch.Tensor:
+    def null_condition_emb(self) -> np.ndarray:
         """What the null branch of the guidance is shown, [1, 1, encoder width]."""
-        return self.encoder.null_condition_emb
+        return self.encoder.null_condition_emb.cpu().numpy()
 
     @property
-    def silence_latent(self) -> torch.Tensor:
+    def silence_latent(self) -> np.ndarray:
         """The latents of silence, [1, 750 or more, 64]."""
-        return self.encoder.silence_latent
+        return self.encoder.silence_latent.cpu().numpy()
 
     @torch.inference_mode()
     def prepare_condition(
-        self,
-        *,
-        text_hidden_states: torch.Tensor,
-        text_attention_mask: torch.Tensor,
-        lyric_hidden_states: torch.Tensor,
-        lyric_attention_mask: torch.Tensor,
-        refer_audio_acoustic_hidden_states_packed: torch.Tensor,
-        refer_audio_order_mask: torch.Tensor,
-        src_latents: torch.Tensor,
-        chunk_masks: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Encoder states [batch, encoder length, encoder width], their mask, context latents [batch, frames, 128]."""
+        self, *, src_latents: np.ndarray, chunk_masks: np.ndarray, **conditions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Encoder states [batch, encoder length, encoder width], their mask, context latents [batch, frames, 128].
+
+        conditions: the arguments of diffusers' AceStepConditionEncoder.
+        """
+        device = self.encoder.null_condition_emb.device
         states, mask = self.encoder(
-            text_hidden_states=text_hidden_states,
-            text_attention_mask=text_attention_mask,
-            lyric_hidden_states=lyric_hidden_states,
-            lyric_attention_mask=lyric_attention_mask,
-            refer_audio_acoustic_hidden_states_packed=refer_audio_acoustic_hidden_states_packed,
-            refer_audio_order_mask=refer_audio_order_mask,
+            **{name: torch.from_numpy(value).to(device) for name, value in conditions.items()}
         )
-        return states, mask, torch.cat([src_latents, chunk_masks.to(src_latents.dtype)], dim=-1)
+        return context_latents(states.cpu().numpy(), mask.cpu().numpy(), src_latents, chunk_masks)
 
     def generate_audio(
         self,
@@ -70,9 +62,9 @@ class AceStepConditionGenerationModel:
         cfg_interval_end: float,
         shift: float,
         infer_method: str = "ode",
-        timesteps: torch.Tensor | None = None,
+        timesteps: np.ndarray | None = None,
         disable_tqdm: bool = False,
-        **conditions: torch.Tensor,
+        **conditions: np.ndarray,
     ) -> dict[str, Any]:
         """The whole run in PyTorch; `conditions` are the arguments of `prepare_condition`.
 
@@ -85,18 +77,17 @@ class AceStepConditionGenerationModel:
         if infer_method != "ode":
             raise BackendError(f"infer_method is {infer_method!r}, the torch backend runs 'ode' only")
         start = time.perf_counter()
-        states, _, context_latents = self.prepare_condition(**conditions)
+        states, _, context = self.prepare_condition(**conditions)
         encoded = time.perf_counter()
+        device = self.encoder.null_condition_emb.device
         shape = (1, *conditions["src_latents"].shape[1:])
-        noise = torch.cat(
-            [randn_tensor(shape, torch.Generator().manual_seed(s), device=states.device) for s in seed]
-        ).to(states.dtype)
+        noise = torch.cat([randn_tensor(shape, torch.Generator().manual_seed(s)) for s in seed])
         result = torch_generate_diffusion(
             self.decoder,
-            encoder_hidden_states=states,
-            context_latents=context_latents,
-            noise=noise,
-            null_condition_emb=self.null_condition_emb,
+            encoder_hidden_states=torch.from_numpy(states).to(device),
+            context_latents=torch.from_numpy(context).to(device),
+            noise=noise.to(device),
+            null_condition_emb=self.encoder.null_condition_emb,
             infer_steps=infer_steps,
             shift=shift,
             guidance_scale=diffusion_guidance_scale,
@@ -107,8 +98,8 @@ class AceStepConditionGenerationModel:
         )
         end = time.perf_counter()
         return {
-            "target_latents": result.latents,
-            "noise": noise,
+            "target_latents": result.latents.cpu().numpy(),
+            "noise": noise.numpy(),
             "timesteps": result.timesteps,
             "time_costs": {
                 "encoder_time_cost": encoded - start,

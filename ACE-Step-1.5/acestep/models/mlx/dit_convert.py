@@ -2,22 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
-from acestep.errors import CheckpointError
 from acestep.models.layout import find_layout
 from acestep.models.mlx.dit_model import MLXDiTDecoder
-from acestep.models.weights import (
-    DECODER_PREFIX,
-    check_dtypes,
-    check_keys,
-    full_name,
-    name_keys,
-    weight_sources,
-)
+from acestep.models.mlx.loading import load_strictly, read_checkpoint
+from acestep.models.weights import DECODER_PREFIX
 
 # The convolutions sit second in a container of the checkpoint, and MLX keeps their channels last:
 # Conv1d (out, in, k) -> (out, k, in), ConvTranspose1d (in, out, k) -> (out, k, in).
@@ -53,48 +44,7 @@ def convert_decoder_weights(
     return converted
 
 
-def load_decoder_weights(decoder: MLXDiTDecoder, weights: Mapping[str, mx.array], source: str) -> None:
-    """Fills the decoder; a missing, unexpected or misshapen key is a CheckpointError that names it."""
-    expected = dict(tree_flatten(decoder.parameters()))
-    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
-    if missing or unexpected:
-        raise CheckpointError(
-            f"{source}: the decoder's weights do not fit its config.json: "
-            f"{name_keys('missing', missing)}, {name_keys('unexpected', unexpected)}; copy the checkpoint again"
-        )
-    for name, value in weights.items():
-        if value.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{source}: decoder weight '{name}' has the shape {value.shape}, "
-                f"its config.json asks for {expected[name].shape}; are both of the same model?"
-            )
-    decoder.load_weights(list(weights.items()))
-    # Weights left lazy could be computed in the loading thread only; all at once, they would be held as stored too.
-    for name, value in tree_flatten(decoder.parameters()):
-        if not mx.all(mx.isfinite(value)).item():
-            raise CheckpointError(
-                f"{source}: decoder weight '{name}' holds NaN or infinite values as {value.dtype}; "
-                f"load it in float32, or copy the checkpoint again"
-            )
-    mx.clear_cache()
-
-
-def _read(folder: Path) -> dict[str, mx.array]:
-    """All weights of a checkpoint by upstream's names, one file or shards, not yet read but for their shapes."""
-    weights: dict[str, mx.array] = {}
-    for path, prefix in weight_sources(folder):
-        check_dtypes(path)
-        try:
-            found: Any = mx.load(str(path))  # a dict, for safetensors
-        except Exception as error:  # mlx has no error type of its own for a file cut short
-            raise CheckpointError(f"{path} cannot be read ({error}); copy the checkpoint again") from None
-        named = {full_name(key, prefix): value for key, value in found.items()}
-        check_keys(named, str(path.parent))
-        weights |= named
-    return weights
-
-
 def convert_and_load(folder: Path, decoder: MLXDiTDecoder, precision: str = "float32") -> None:
     """Reads the decoder of a checkpoint, in either layout, in a key of PRECISIONS."""
-    converted = convert_decoder_weights(_read(folder), precision)
-    load_decoder_weights(decoder, converted, str(find_layout(folder).decoder))
+    converted = convert_decoder_weights(read_checkpoint(folder, (DECODER_PREFIX,)), precision)
+    load_strictly(decoder, converted, str(find_layout(folder).decoder))

@@ -6,7 +6,7 @@ names are those of upstream's checkpoint, so that converting weights is little m
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,6 +17,25 @@ from acestep.models.mlx.tables import rotary_tables, sliding_window_mask, timest
 KeysAndValues = tuple[mx.array, mx.array]
 TIMESTEP_CHANNELS = 256
 TIMESTEP_SCALE = 1000.0
+
+
+class LayerConfig(Protocol):
+    """What a layer of the decoder or of an encoder is made by."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+    @property
+    def num_attention_heads(self) -> int: ...
+    @property
+    def num_key_value_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def rms_norm_eps(self) -> float: ...
+    @property
+    def attention_bias(self) -> bool: ...
 
 
 def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
@@ -55,7 +74,7 @@ class MLXCrossAttentionCache:
 class MLXAttention(nn.Module):
     """Grouped-head attention with normalised queries and keys, over itself or over the encoder states."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: LayerConfig) -> None:
         super().__init__()
         width, self.head_dim = config.hidden_size, config.head_dim
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -90,7 +109,7 @@ class MLXAttention(nn.Module):
 class MLXSwiGLUMLP(nn.Module):
     """The feed-forward part of a layer."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: LayerConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)

@@ -1,39 +1,45 @@
-"""Constant tables of the decoder: rotary angles, timestep frequencies, window masks.
+"""Constant tables of the models: rotary angles, timestep frequencies, window masks.
 
-They are computed by PyTorch, in float32 and in PyTorch's order of rounding, and handed to MLX: at position
-5,000 a last-digit difference in a frequency would be a difference of 5e-4 in the angle.
+Frequencies are float32 numbers rounded from float64, and angles are multiplied in float32, in PyTorch's order: at
+position 5,000 a last-digit difference in a frequency would be a difference of 5e-4 in the angle.
 """
 
 import math
 
 import mlx.core as mx
-import torch
+import numpy as np
+
+# By channels and period: where PyTorch's exp, on x86, is not the nearest float32 but the next one above. The decoder
+# multiplies a last digit here by 1000.
+ROUNDED_UP = {(256, 10_000.0): (12, 106)}
 
 
-def _to_mlx(*tensors: torch.Tensor) -> list[mx.array]:
-    arrays = [mx.array(tensor.numpy()) for tensor in tensors]
-    mx.eval(
-        arrays
-    )  # tables outlive a call: an array left lazy belongs to the stream of the thread that made it
-    return arrays
+def _to_mlx(array: np.ndarray) -> mx.array:
+    """Computed on return: tables outlive a call, and a lazy array belongs to the stream of the thread that made it."""
+    table = mx.array(array)
+    mx.eval(table)
+    return table
 
 
 def rotary_tables(length: int, head_dim: int, theta: float) -> tuple[mx.array, mx.array]:
     """cos and sin of the rotary angles, each float32 [length, head_dim], both halves of a head alike."""
-    frequencies = 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies).repeat(1, 2)
-    cos, sin = _to_mlx(angles.cos(), angles.sin())
-    return cos, sin
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    frequencies = np.float32(1) / np.power(float(theta), exponents, dtype=np.float64).astype(np.float32)
+    angles = np.tile(np.outer(np.arange(length, dtype=np.float32), frequencies), 2).astype(np.float64)
+    return _to_mlx(np.cos(angles).astype(np.float32)), _to_mlx(np.sin(angles).astype(np.float32))
 
 
 def timestep_frequencies(channels: int, max_period: float = 10_000.0) -> mx.array:
     """float32 [channels / 2], falling from 1 towards 1 / max_period."""
     half = channels // 2
-    exponents = -math.log(max_period) * torch.arange(half, dtype=torch.float32) / half
-    return _to_mlx(exponents.exp())[0]
+    exponents = np.float32(-math.log(max_period)) * np.arange(half, dtype=np.float32) / np.float32(half)
+    frequencies = np.exp(exponents, dtype=np.float64).astype(np.float32)
+    for i in ROUNDED_UP.get((channels, max_period), ()):
+        frequencies[i] = np.nextafter(frequencies[i], np.float32(1))
+    return _to_mlx(frequencies)
 
 
 def sliding_window_mask(length: int, window: int) -> mx.array:
     """bool [length, length]: True where two positions are at most `window` apart, either way."""
-    position = torch.arange(length)
-    return _to_mlx((position[:, None] - position[None, :]).abs() <= window)[0]
+    position = np.arange(length)
+    return _to_mlx(np.abs(position[:, None] - position) <= window)

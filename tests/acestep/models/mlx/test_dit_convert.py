@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from acestep.errors import CheckpointError
 from acestep.models.config import read_config
-from acestep.models.mlx.dit_convert import convert_and_load, convert_decoder_weights, load_decoder_weights
+from acestep.models.mlx.dit_convert import convert_and_load, convert_decoder_weights
 from acestep.models.mlx.dit_model import MLXDiTDecoder
+from acestep.models.mlx.loading import load_strictly
 
 Tensors = dict[str, torch.Tensor]
 
@@ -112,7 +113,7 @@ class TestStrictness:
     def test_missing_weights_are_named(self, folder: Path) -> None:
         rewrite(folder, lambda tensors: tensors.pop("decoder.layers.1.mlp.up_proj.weight"))
         assert refusal(folder) == (
-            f"{folder}: the decoder's weights do not fit its config.json: "
+            f"{folder}: the weights do not fit its config.json: "
             "1 missing (layers.1.mlp.up_proj.weight), none unexpected; copy the checkpoint again"
         )
 
@@ -131,7 +132,7 @@ class TestStrictness:
     def test_misshapen_weights_are_named(self, folder: Path) -> None:
         rewrite(folder, lambda tensors: tensors.update({"decoder.norm_out.weight": torch.ones(63)}))
         assert refusal(folder) == (
-            f"{folder}: decoder weight 'norm_out.weight' has the shape (63,), its config.json asks for (64,); "
+            f"{folder}: weight 'norm_out.weight' has the shape (63,), its config.json asks for (64,); "
             "are both of the same model?"
         )
 
@@ -161,6 +162,6 @@ class TestStrictness:
         before = {name: mx.array(value) for name, value in parameters(decoder).items()}
         weights = {name: value + 1 for name, value in before.items()} | {"norm_out.weight": mx.ones(63)}
         with pytest.raises(CheckpointError):
-            load_decoder_weights(decoder, weights, "test")
+            load_strictly(decoder, weights, "test")
         for name, value in parameters(decoder).items():
             assert_equal(value, before[name], name)

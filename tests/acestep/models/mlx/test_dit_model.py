@@ -11,8 +11,9 @@ import torch
 from fork_helper import Conditions, random_conditions
 from parity_helper import assert_equal, assert_near
 
-from acestep.models.mlx.dit_convert import convert_decoder_weights, load_decoder_weights
+from acestep.models.mlx.dit_convert import convert_decoder_weights
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
+from acestep.models.mlx.loading import load_strictly
 from acestep.models.weights import upstream_name
 
 BOUND = 1e-5  # max |a - b| / max |b|
@@ -215,6 +216,6 @@ def test_every_key_of_the_config_shapes_both_alike(load_pair: Any, changes: dict
     theirs = AceStepTransformer1DModel(**{name: getattr(config, name) for name in names}).eval()
     weights = {f"decoder.{upstream_name(key)}": mx.array(v.numpy()) for key, v in theirs.state_dict().items()}
     ours = MLXDiTDecoder.from_config(config)
-    load_decoder_weights(ours, convert_decoder_weights(weights), "test")
+    load_strictly(ours, convert_decoder_weights(weights), "test")
     tensors = inputs(random_conditions(config, 2, 25), 0.7)
     assert_near(by_mlx(ours, tensors), by_torch(theirs, tensors), largest=BOUND, what="velocity")

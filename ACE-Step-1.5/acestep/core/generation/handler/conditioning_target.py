@@ -1,43 +1,37 @@
 """The context audio as latents, and which frames of them are to be generated."""
 
 import math
-from typing import Any
 
-import torch
+import numpy as np
 
 from acestep.constants import LATENT_FRAMES_PER_SECOND, MIN_LATENT_FRAMES, SAMPLES_PER_FRAME
 from acestep.errors import RequestError
-from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
+from acestep.models.parts import AudioVAE, ConditionModel
 
 
 class ConditioningTargetMixin:
     """Source latents and chunk mask, the two halves of the context latents."""
 
-    vae: Any
-    model: AceStepConditionGenerationModel
-    device: str
-    dtype: torch.dtype
+    vae: AudioVAE
+    model: ConditionModel
 
-    @torch.inference_mode()
-    def _encode_audio_to_latents(self, audio: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+    def _encode_audio_to_latents(self, audio: np.ndarray, seeds: list[int]) -> np.ndarray:
         """[2, samples] -> source latents [batch, frames, 64], at least 128 frames, filled up with those of silence.
 
         The VAE gives a distribution; it is sampled with each item's seed, so that a run can be repeated, alone or
         in a batch.
         """
-        padded = torch.nn.functional.pad(audio, (0, -audio.shape[-1] % SAMPLES_PER_FRAME))
-        posterior = self.vae.encode(padded[None].to(self.device, self.vae.dtype)).latent_dist
-        samples = [posterior.sample(torch.Generator().manual_seed(seed)) for seed in seeds]
-        latents = torch.cat(samples).transpose(1, 2).to(self.dtype)
+        padded = np.pad(audio, [(0, 0), (0, -audio.shape[-1] % SAMPLES_PER_FRAME)])
+        latents = self.vae.sample_latents(padded, seeds)
         missing = max(0, MIN_LATENT_FRAMES - latents.shape[1])
-        silence = self.model.silence_latent[:, :missing].to(latents).expand(len(seeds), -1, -1)
-        return torch.cat([latents, silence], dim=1)
+        silence = np.repeat(self.model.silence_latent[:, :missing], len(seeds), axis=0)
+        return np.concatenate([latents, silence], axis=1)
 
-    def _build_chunk_mask(self, frames: int, channels: int, start: float, end: float) -> torch.Tensor:
+    def _build_chunk_mask(self, frames: int, channels: int, start: float, end: float) -> np.ndarray:
         """[frames, channels] of 1 from `start` to `end` seconds, where the stem is generated; end <= 0: to the end."""
         first = frame_at(start)
         last = frame_at(end) if end > 0 else frames
-        mask = torch.zeros(frames, channels, device=self.device, dtype=self.dtype)
+        mask = np.zeros((frames, channels), dtype=np.float32)
         mask[first : max(last, first + 1)] = 1.0
         return mask
 

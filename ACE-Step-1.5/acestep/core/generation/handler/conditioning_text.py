@@ -1,28 +1,25 @@
-"""Caption, track and lyrics to the text encoder's states; prompts and encoding are diffusers'."""
+"""Caption, track and lyrics to the text encoder's states."""
 
-import threading
 from typing import Any
 
-import torch
+import numpy as np
 
+from acestep.core.generation.handler.prompts import format_lyrics, format_prompt
 from acestep.errors import RequestError
+from acestep.models.parts import TextEncoder
 
 MAX_PROMPT_TOKENS = 256
 MAX_LYRIC_TOKENS = 2048
-# A tokenizer keeps the limit of its last call: another thread's would cut this thread's text off.
-_one_encoding = threading.Lock()
 
 
 class ConditioningTextMixin:
     """Encodes the prompt of a LEGO request."""
 
-    text_encoder: Any
+    text_encoder: TextEncoder
     text_tokenizer: Any
-    device: str
 
     def _prepare_text_conditioning_inputs(
         self,
-        batch_size: int,
         instruction: str,
         caption: str,
         lyrics: str,
@@ -31,28 +28,13 @@ class ConditioningTextMixin:
         keyscale: str,
         timesignature: str,
         seconds: float,
-    ) -> dict[str, torch.Tensor]:
-        """Text states [batch, length, text width], lyric states likewise, and a bool mask [batch, length] of each.
+    ) -> dict[str, np.ndarray]:
+        """Text states [1, length, text width], lyric states likewise, and a bool mask [1, length] of each.
 
-        RequestError where the prompt or the lyrics do not fit the encoder: it would cut the end off in silence.
+        They are one item's, which serves a batch. The lyrics' states are embeddings: the lyric encoder does the rest.
+        RequestError where the prompt or the lyrics do not fit the encoder.
         """
-        from diffusers import AceStepPipeline
-
-        pipeline = AceStepPipeline(None, self.text_encoder, self.text_tokenizer, None, None, None)
-        with _one_encoding, torch.inference_mode():
-            text, text_mask, lyric, lyric_mask = pipeline.encode_prompt(
-                [caption] * batch_size,
-                [lyrics] * batch_size,
-                device=torch.device(self.device),
-                vocal_language=vocal_language,
-                audio_duration=seconds,
-                instruction=instruction,
-                bpm=bpm,
-                keyscale=keyscale,
-                timesignature=timesignature,
-                max_text_length=MAX_PROMPT_TOKENS + 1,  # one more than fits, to see what would be cut off
-                max_lyric_length=MAX_LYRIC_TOKENS + 1,
-            )
+        prompt = format_prompt(instruction, caption, bpm, keyscale, timesignature, seconds)
         of_prompt = {
             "caption": caption,
             "instruction": instruction,
@@ -60,18 +42,21 @@ class ConditioningTextMixin:
             "timesignature": timesignature,
         }
         of_lyrics = {"lyrics": lyrics, "vocal_language": vocal_language}
-        for texts, mask, limit in (
-            (of_prompt, text_mask, MAX_PROMPT_TOKENS),
-            (of_lyrics, lyric_mask, MAX_LYRIC_TOKENS),
-        ):
-            if mask.shape[1] > limit:
-                name = max(texts, key=lambda name: len(texts[name]))
-                raise RequestError(
-                    f"the {name} is too long: its prompt is over {limit} tokens; shorten the {name}"
-                )
+        text = self._tokens(of_prompt, prompt, MAX_PROMPT_TOKENS)
+        lyric = self._tokens(of_lyrics, format_lyrics(lyrics, vocal_language), MAX_LYRIC_TOKENS)
         return {
-            "text_hidden_states": text,
-            "text_attention_mask": text_mask,
-            "lyric_hidden_states": lyric,
-            "lyric_attention_mask": lyric_mask,
+            "text_hidden_states": self.text_encoder.encode(text),
+            "text_attention_mask": np.ones((1, len(text)), dtype=bool),
+            "lyric_hidden_states": self.text_encoder.embed(lyric),
+            "lyric_attention_mask": np.ones((1, len(lyric)), dtype=bool),
         }
+
+    def _tokens(self, parts: dict[str, str], text: str, limit: int) -> list[int]:
+        """Of a text made of the parts; RequestError, which names the longest, where they are more than the limit."""
+        tokens: list[int] = self.text_tokenizer(text)
+        if len(tokens) > limit:
+            name = max(parts, key=lambda name: len(parts[name]))
+            raise RequestError(
+                f"the {name} is too long: its prompt is {len(tokens)} tokens, at most {limit} fit; shorten the {name}"
+            )
+        return tokens

@@ -1,10 +1,18 @@
 """From a request and a context audio to stems."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from acestep.constants import SAMPLE_RATE
 from acestep.errors import BackendError
+
+
+def mlx_stream() -> AbstractContextManager[None]:
+    """The stream of a run on MLX; the import is here, for a machine without mlx."""
+    from acestep.models.mlx.streams import reused_stream
+
+    return reused_stream()
 
 
 class GenerateMusicMixin:
@@ -16,15 +24,16 @@ class GenerateMusicMixin:
         """Reads the context, runs the request (`service_generate` lists its fields), decodes.
 
         Returns `audios` [batch, 2, samples] at 48 kHz, each as long as the context there, their `levels`, and the
-        service's outputs with the time costs.
+        service's outputs with the time costs; arrays are numpy's, float32. Calls from several threads are queued.
         """
         if self.model is None:
             raise BackendError("no checkpoint is loaded; call initialize_service first")
         audio = self.process_target_audio(src_audio)
-        outputs = self.service_generate(audio=audio, **request)
-        audios, levels, seconds = self._decode_generate_music_pred_latents(
-            outputs["target_latents"], samples=audio.shape[-1]
-        )
+        with self.lock, mlx_stream() if self.use_mlx_dit else nullcontext():
+            outputs = self.service_generate(audio=audio, **request)
+            audios, levels, seconds = self._decode_generate_music_pred_latents(
+                outputs["target_latents"], samples=audio.shape[-1]
+            )
         costs = {**outputs["time_costs"], "vae_decode_time_cost": seconds}
         costs["total_time_cost"] += seconds
         return {

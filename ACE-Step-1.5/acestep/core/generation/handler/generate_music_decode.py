@@ -2,11 +2,11 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
-import torch
+import numpy as np
 
 from acestep.errors import BackendError
+from acestep.models.parts import AudioVAE
 
 
 @dataclass(frozen=True)
@@ -18,33 +18,31 @@ class Levels:
     clipped: float
 
 
-def levels_of(audio: torch.Tensor) -> Levels:
+def levels_of(audio: np.ndarray) -> Levels:
     """Of audio [channels, samples]; BackendError where it holds NaN or infinite samples."""
-    if not torch.isfinite(audio).all():
+    if not np.isfinite(audio).all():
         raise BackendError(
             "the stem holds NaN or infinite samples: a number left the range of its precision; "
             "load the decoder in float32 or bfloat16, or give a lower guidance_scale"
         )
     return Levels(
-        peak=audio.abs().max().item(),
-        rms=audio.double().square().mean().sqrt().item(),  # float32 squares overflow above 1.8e19
-        clipped=(audio.abs() > 1.0).float().mean().item(),
+        peak=float(np.abs(audio).max()),
+        rms=float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))),
+        clipped=float(np.mean(np.abs(audio) > 1.0)),
     )
 
 
 class GenerateMusicDecodeMixin:
     """Decodes stems."""
 
-    vae: Any
+    vae: AudioVAE
 
-    @torch.inference_mode()
     def _decode_generate_music_pred_latents(
-        self, pred_latents: torch.Tensor, samples: int
-    ) -> tuple[torch.Tensor, list[Levels], float]:
+        self, pred_latents: np.ndarray, samples: int
+    ) -> tuple[np.ndarray, list[Levels], float]:
         """Latents [batch, frames, 64] -> audio [batch, 2, samples] with no peak above 1, its levels, seconds taken."""
         start = time.perf_counter()
-        decoded = self.vae.decode(pred_latents.transpose(1, 2).to(self.vae.dtype)).sample
-        audio = decoded[..., :samples].float().cpu()
+        audio = self.vae.decode_latents(pred_latents)[..., :samples]
         levels = [levels_of(stem) for stem in audio]
-        peaks = torch.tensor([max(1.0, level.peak) for level in levels])
+        peaks = np.array([max(1.0, level.peak) for level in levels], dtype=np.float32)
         return audio / peaks[:, None, None], levels, time.perf_counter() - start

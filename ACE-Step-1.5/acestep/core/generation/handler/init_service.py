@@ -1,30 +1,22 @@
 """Loading a checkpoint."""
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from acestep.core.generation.handler.device import check_device_name
 from acestep.core.generation.handler.generate_music_request import check_flag
-from acestep.core.generation.handler.precision import halve, resolve_precision
 from acestep.core.generation.handler.request_values import show
 from acestep.core.generation.handler.upstream_fields import LOADING_OFF_ONLY, check_off
 from acestep.errors import AceStepError, BackendError, CheckpointError
-from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
-from acestep.models.checkpoints import (
-    load_condition_encoder,
-    load_decoder,
-    load_text_encoder,
-    load_vae,
-)
 from acestep.models.config import ModelConfig, read_config
-from acestep.models.layout import find_layout
 from acestep.models.memory import FLOAT32, check_memory, weights_in_memory
 from acestep.models.mlx import why_mlx_is_unavailable
+from acestep.models.parts import AudioVAE, ConditionModel, Parts, TextEncoder
 from acestep.models.weights import check_weights, weight_sources
 
-DEVICES = ("cpu", "mps", "cuda")
+TORCH_PACKAGES = ("torch", "diffusers", "transformers")
 
 
 def checkpoints_folder(project_root: str | Path) -> Path:
@@ -40,20 +32,6 @@ def _checkpoint_folder(project_root: Any, config_path: Any) -> Path:
     return checkpoints_folder(project_root) / config_path
 
 
-def resolve_device(device: str) -> str:
-    """The device for PyTorch's parts; 'auto' takes the first of cuda, mps, cpu that is there."""
-    there = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
-    if isinstance(device, str) and device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not isinstance(device, str) or device not in DEVICES:
-        raise BackendError(f"device is {show(device)}, expected auto, {', '.join(DEVICES)}")
-    if not there[device]:
-        raise BackendError(
-            f"device {device!r} is not available to PyTorch on this machine; use 'auto' or 'cpu'"
-        )
-    return device
-
-
 def check_model_kind(config: ModelConfig, folder: Path) -> None:
     """CheckpointError for turbo."""
     if config.is_turbo:
@@ -63,8 +41,8 @@ def check_model_kind(config: ModelConfig, folder: Path) -> None:
         )
 
 
-def check_mlx(precision: str) -> None:
-    """BackendError where MLX is not there or has no such precision."""
+def check_mlx(device: Any, precision: Any) -> None:
+    """BackendError where MLX is not there or has no such precision, or where there is no such device at all."""
     reason = why_mlx_is_unavailable()
     if reason is not None:
         raise BackendError(
@@ -75,42 +53,36 @@ def check_mlx(precision: str) -> None:
 
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise BackendError(f"mlx_precision is {show(precision)}, expected {', '.join(PRECISIONS)}")
+    check_device_name(device)
 
 
-def load_mlx_decoder(folder: Path, config: ModelConfig, precision: str) -> Any:
-    """The fast decoder in MLX; the imports are here, for a machine without it."""
-    from acestep.models.mlx.dit_convert import convert_and_load
-    from acestep.models.mlx.dit_fast import MLXFastDecoder
-    from acestep.models.mlx.dit_model import MLXDiTDecoder
-    from acestep.models.mlx.streams import reused_stream
-
-    with reused_stream():
-        decoder = MLXDiTDecoder.from_config(config)
-        convert_and_load(folder, decoder, precision)
-        return MLXFastDecoder(decoder)
-
-
-def load_torch_decoder(folder: Path, config: ModelConfig, precision: str, device: str) -> Any:
-    """The decoder in PyTorch on a device."""
-    decoder = load_decoder(folder, config)
-    if precision != "float32":
-        halve(decoder, precision, device)
-    return decoder.to(device)
+def check_torch() -> None:
+    """BackendError where what the torch backend needs is not installed."""
+    absent = []
+    for name in TORCH_PACKAGES:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            absent.append(name)
+    if absent:
+        raise BackendError(
+            f"PyTorch was chosen with use_mlx_dit=False, but {', '.join(absent)} "
+            f"{'is' if len(absent) == 1 else 'are'} not installed: pip install {' '.join(absent)}"
+        )
 
 
 class InitServiceMixin:
     """Fills a handler from a checkpoint."""
 
-    model: AceStepConditionGenerationModel | None
+    model: ConditionModel | None
     config: ModelConfig | None
     mlx_decoder: Any
-    vae: Any
-    text_encoder: Any
+    vae: AudioVAE | None
+    text_encoder: TextEncoder | None
     text_tokenizer: Any
     use_mlx_dit: bool
     precision: str
     device: str
-    dtype: torch.dtype
 
     def initialize_service(
         self,
@@ -131,7 +103,8 @@ class InitServiceMixin:
         """Loads checkpoints/{config_path}, strictly, in float32 but for the decoder where that is asked for.
 
         The folder is a DiT folder of upstream's, the VAE and the text encoder beside it, or an AceStepPipeline's.
-        use_mlx_dit: the decoder runs on MLX, else on PyTorch; whichever it is, it is the only one.
+        use_mlx_dit: everything runs on MLX, else on PyTorch; whichever it is, it is the only one.
+        device: PyTorch's; MLX computes on its default device.
         mlx_precision: of the MLX decoder's large products; float16 and bfloat16 need half the memory.
         torch_precision: likewise of the PyTorch decoder's; 'auto' is float32, on CUDA the half that its hardware has.
         The other parameters are upstream's and have upstream's positions: they are refused unless they are off,
@@ -151,7 +124,7 @@ class InitServiceMixin:
                 check_off(name, given[name], accepted, what)
             return self._load(
                 _checkpoint_folder(project_root, config_path),
-                resolve_device(device),
+                device,
                 check_flag("use_mlx_dit", use_mlx_dit),
                 mlx_precision,
                 torch_precision,
@@ -165,30 +138,51 @@ class InitServiceMixin:
             )
 
     def _load(
-        self, folder: Path, device: str, use_mlx_dit: bool, mlx_precision: str, torch_precision: str
+        self, folder: Path, device: Any, use_mlx_dit: bool, mlx_precision: Any, torch_precision: Any
     ) -> tuple[str, bool]:
-        layout, config = find_layout(folder), read_config(folder)
+        config = read_config(folder)
         check_model_kind(config, folder)
-        if use_mlx_dit:
-            check_mlx(mlx_precision)
-        precision = mlx_precision if use_mlx_dit else resolve_precision(torch_precision, device)
-        half = precision != "float32"
-        # PyTorch's decoder is halved once it is loaded, on its way to the GPU where there is one.
-        decoder_bytes = FLOAT32 // (2 if half and (use_mlx_dit or device == "cuda") else 1)
-        check_memory(folder, weights_in_memory(folder, decoder_bytes), device, use_mlx_dit)
-        for path, _ in weight_sources(folder):
-            check_weights(path)
-        # The largest part last: what the libraries hold twice while they load is gone by then.
-        text_encoder, tokenizer = load_text_encoder(layout.text_encoder, config, layout.tokenizer)
-        text_encoder, vae = text_encoder.to(device), load_vae(layout.vae, config).to(device)
-        encoder = load_condition_encoder(folder, config).to(device)
-        decoder = None if use_mlx_dit else load_torch_decoder(folder, config, precision, device)
-        mlx_decoder = load_mlx_decoder(folder, config, precision) if use_mlx_dit else None
+        load = _load_on_mlx if use_mlx_dit else _load_on_torch
+        parts, device, precision = load(
+            folder, config, device, mlx_precision if use_mlx_dit else torch_precision
+        )
 
         # All is there: from here on nothing fails, and before here nothing was changed.
-        self.config, self.device, self.dtype = config, device, torch.float32
-        self.model = AceStepConditionGenerationModel(config, encoder, decoder)
-        self.vae, self.text_encoder, self.text_tokenizer = vae, text_encoder, tokenizer
-        self.use_mlx_dit, self.mlx_decoder, self.precision = use_mlx_dit, mlx_decoder, precision
+        self.config, self.device, self.precision = config, device, precision
+        self.model, self.vae, self.mlx_decoder = parts.model, parts.vae, parts.mlx_decoder
+        self.text_encoder, self.text_tokenizer = parts.text_encoder, parts.tokenizer
+        self.use_mlx_dit = use_mlx_dit
         active = "MLX DiT: Active" if use_mlx_dit else "PyTorch DiT: Active"
-        return f"{folder.resolve().name} is loaded. {active}. PyTorch's parts run on {device}.", True
+        return f"{folder.resolve().name} is loaded. {active}. Every part runs on {device}.", True
+
+
+def _load_on_mlx(folder: Path, config: ModelConfig, device: Any, precision: Any) -> tuple[Parts, str, str]:
+    """The parts, MLX's device and the precision; the imports are here, for a machine without mlx."""
+    check_mlx(device, precision)
+    check_weights_of(folder, precision != "float32", "cpu", on_mlx=True)
+    import mlx.core as mx
+
+    from acestep.models.mlx.load import load_parts
+
+    return load_parts(folder, config, precision), mx.default_device().type.name, precision
+
+
+def _load_on_torch(folder: Path, config: ModelConfig, device: Any, precision: Any) -> tuple[Parts, str, str]:
+    """The parts, PyTorch's device and the precision; the imports are here, for a machine without PyTorch."""
+    check_torch()
+    from acestep.core.generation.handler.device import resolve_device
+    from acestep.core.generation.handler.precision import resolve_precision
+    from acestep.models.torch_parts import load_parts
+
+    device = resolve_device(device)
+    precision = resolve_precision(precision, device)
+    # PyTorch's decoder is halved once it is loaded, on its way to the GPU where there is one.
+    check_weights_of(folder, precision != "float32" and device == "cuda", device, on_mlx=False)
+    return load_parts(folder, config, device, precision), device, precision
+
+
+def check_weights_of(folder: Path, half: bool, device: str, on_mlx: bool) -> None:
+    """CheckpointError where the weights do not fit into memory or hold values that no model has."""
+    check_memory(folder, weights_in_memory(folder, FLOAT32 // (2 if half else 1)), device, on_mlx)
+    for path, _ in weight_sources(folder):
+        check_weights(path)

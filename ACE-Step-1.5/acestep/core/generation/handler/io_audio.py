@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-import torch
 
 from acestep.constants import MAX_CONTEXT_SECONDS, MIN_CONTEXT_SECONDS, SAMPLE_RATE
 from acestep.errors import AudioError
@@ -96,7 +95,7 @@ def check_audio(samples: np.ndarray, rate: int, path: Path) -> None:
 class IoAudioMixin:
     """Reads context audio."""
 
-    def process_target_audio(self, audio_file: str | Path) -> torch.Tensor:
+    def process_target_audio(self, audio_file: str | Path) -> np.ndarray:
         """float32 [2, samples] at 48 kHz; mono is doubled, peaks beyond full scale are clamped as upstream does."""
         path = Path(os.path.expanduser(audio_file))
         samples, rate = read_audio(path)
@@ -104,4 +103,4 @@ class IoAudioMixin:
         if rate != SAMPLE_RATE:
             samples = soxr.resample(samples, rate, SAMPLE_RATE)
         stereo = np.repeat(samples, 2, axis=1) if samples.shape[1] == 1 else samples
-        return torch.from_numpy(np.ascontiguousarray(stereo.T)).clamp(-1.0, 1.0)
+        return np.clip(np.ascontiguousarray(stereo.T), -1.0, 1.0)

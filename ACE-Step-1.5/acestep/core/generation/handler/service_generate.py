@@ -1,33 +1,25 @@
 """One LEGO request: conditions gathered, then run."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
+import numpy as np
 
 from acestep.constants import SAMPLE_RATE
 from acestep.core.generation.handler.conditioning_target import check_range
-from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
 from acestep.models.config import ModelConfig
-
-
-def mlx_stream() -> AbstractContextManager[None]:
-    """The stream of a run on MLX; the import is here, for a machine without mlx."""
-    from acestep.models.mlx.streams import reused_stream
-
-    return reused_stream()
+from acestep.models.parts import ConditionModel
 
 
 class ServiceGenerateMixin:
     """Puts the mixins' steps in order; the step count goes through here untouched."""
 
-    model: AceStepConditionGenerationModel
+    model: ConditionModel
     config: ModelConfig
 
     def service_generate(
         self: Any,
         *,
-        audio: torch.Tensor,
+        audio: np.ndarray,
         instruction: str,
         caption: str,
         lyrics: str,
@@ -51,20 +43,20 @@ class ServiceGenerateMixin:
         Returns the loop's outputs and what went into it: target_latents, noise, timesteps, time_costs,
         encoder_hidden_states, encoder_attention_mask, context_latents, null_condition_emb.
         """
-        batch, seconds = len(seeds), audio.shape[-1] / SAMPLE_RATE
+        seconds = audio.shape[-1] / SAMPLE_RATE
         check_range(repainting_start, repainting_end, seconds)
         source = self._encode_audio_to_latents(audio, seeds)
         mask = self._build_chunk_mask(*source.shape[1:], repainting_start, repainting_end)
         silence = self.model.silence_latent[:, : self.config.timbre_fix_frame]
         payload = self._prepare_text_conditioning_inputs(
-            batch, instruction, caption, lyrics, vocal_language, bpm, keyscale, timesignature, seconds
+            instruction, caption, lyrics, vocal_language, bpm, keyscale, timesignature, seconds
         )
         payload |= {
             "src_latents": source,
-            "chunk_mask": mask.expand(batch, -1, -1).contiguous(),
-            # LEGO is given no reference audio: the timbre encoder hears silence.
-            "refer_audio_acoustic_hidden_states_packed": silence.expand(batch, -1, -1).contiguous(),
-            "refer_audio_order_mask": torch.arange(batch, device=self.device),
+            "chunk_mask": np.repeat(mask[None], len(seeds), axis=0),
+            # LEGO is given no reference audio: the timbre encoder is given silence.
+            "refer_audio_acoustic_hidden_states_packed": silence,
+            "refer_audio_order_mask": np.zeros(1, dtype=np.int64),
         }
         generate_kwargs = self._build_service_generate_kwargs(
             payload=payload,
@@ -77,14 +69,13 @@ class ServiceGenerateMixin:
             shift=shift,
             timesteps=timesteps,
         )
-        with mlx_stream() if self.use_mlx_dit else nullcontext():
-            outputs, states, mask, context_latents = self._execute_service_generate_diffusion(
-                payload=payload,
-                generate_kwargs=generate_kwargs,
-                seed_param=seeds,
-                infer_method=infer_method,
-                shift=shift,
-            )
+        outputs, states, mask, context_latents = self._execute_service_generate_diffusion(
+            payload=payload,
+            generate_kwargs=generate_kwargs,
+            seed_param=seeds,
+            infer_method=infer_method,
+            shift=shift,
+        )
         return {
             **outputs,
             "encoder_hidden_states": states,

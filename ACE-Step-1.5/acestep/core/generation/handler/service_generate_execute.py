@@ -1,13 +1,11 @@
 """Conditions, then the denoising loop, on the backend that was chosen and on no other."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
+import numpy as np
 
 from acestep.errors import AceStepError, BackendError
-
-if TYPE_CHECKING:  # diffusers takes seconds to import
-    from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
+from acestep.models.parts import ConditionModel
 
 CONDITIONS = (
     "text_hidden_states",
@@ -25,7 +23,7 @@ class ServiceGenerateExecuteMixin:
 
     use_mlx_dit: bool
     mlx_decoder: Any
-    model: "AceStepConditionGenerationModel"
+    model: ConditionModel
 
     def _build_service_generate_kwargs(
         self,
@@ -52,7 +50,7 @@ class ServiceGenerateExecuteMixin:
             "shift": shift,
         }
         if timesteps is not None:
-            kwargs["timesteps"] = torch.tensor(timesteps, dtype=torch.float64)
+            kwargs["timesteps"] = np.array(timesteps, dtype=np.float64)
         return kwargs
 
     def _execute_service_generate_diffusion(
@@ -62,7 +60,7 @@ class ServiceGenerateExecuteMixin:
         seed_param: list[int],
         infer_method: str,
         shift: float,
-    ) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
         """Returns the loop's outputs, the encoder states, their mask and the context latents.
 
         A failure of the MLX path is a BackendError with the reason: PyTorch is a choice, not a rescue.

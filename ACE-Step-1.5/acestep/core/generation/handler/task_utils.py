@@ -4,6 +4,7 @@ import difflib
 from typing import Any
 
 from acestep.constants import TRACK_NAMES
+from acestep.core.generation.handler.prompts import lego_instruction
 from acestep.core.generation.handler.request_values import show
 from acestep.errors import RequestError
 
@@ -43,11 +44,8 @@ class TaskUtilsMixin:
 
         complete_track_classes: of upstream's 'complete' task, without effect on LEGO.
         """
-        from diffusers import AceStepPipeline
-
         check_task(task_type)
         if track_name is not None:
             check_track(track_name)
             track_name = track_key(track_name)
-        instruction: str = AceStepPipeline._get_task_instruction(task_type="lego", track_name=track_name)
-        return instruction
+        return lego_instruction(track_name)

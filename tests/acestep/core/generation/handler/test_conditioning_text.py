@@ -1,9 +1,8 @@
 """Prompt and lyrics to encoder states: the training text to the letter, whole or refused."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from parity_helper import assert_equal, assert_near
@@ -12,7 +11,7 @@ from acestep.core.generation.handler.conditioning_text import MAX_LYRIC_TOKENS, 
 from acestep.errors import RequestError
 
 
-def encode(handler: Any, batch: int = 1, **changes: Any) -> dict[str, torch.Tensor]:
+def encode(handler: Any, **changes: Any) -> dict[str, np.ndarray]:
     request: dict[str, Any] = {
         "instruction": handler.generate_instruction("lego", "bass"),
         "caption": "deep and slow",
@@ -23,16 +22,16 @@ def encode(handler: Any, batch: int = 1, **changes: Any) -> dict[str, torch.Tens
         "timesignature": "4",
         "seconds": 30.7,
     }
-    return handler._prepare_text_conditioning_inputs(batch, **{**request, **changes})
+    return handler._prepare_text_conditioning_inputs(**{**request, **changes})
 
 
 def seen_texts(handler: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[str]:
     """What the tokenizer was given: the prompt, then the lyrics."""
     texts, tokenizer = [], handler.text_tokenizer
 
-    def note(batch: list[str], **options: Any) -> Any:
-        texts.extend(batch)
-        return tokenizer(batch, **options)
+    def note(text: str) -> list[int]:
+        texts.append(text)
+        return tokenizer(text)
 
     monkeypatch.setattr(handler, "text_tokenizer", note)
     encode(handler, **changes)
@@ -55,21 +54,43 @@ def test_what_is_not_known_is_said_so(mlx_handler: Any, monkeypatch: pytest.Monk
 
 
 def test_states_and_masks_fit_together(mlx_handler: Any) -> None:
-    states = encode(mlx_handler, batch=2)
+    states = encode(mlx_handler)
     for kind in ("text", "lyric"):
         hidden, mask = states[f"{kind}_hidden_states"], states[f"{kind}_attention_mask"]
         assert hidden.shape == (*mask.shape, mlx_handler.config.text_hidden_dim)
-        assert mask.dtype == torch.bool
-        assert mask.all(), "one prompt for the whole batch: nothing to fill up"
-        assert_near(hidden[1], hidden[0], largest=1e-6)
+        assert mask.dtype == bool
+        assert len(hidden) == 1, "one prompt for the whole batch"
+        assert mask.all(), "nothing is filled up"
+
+
+def test_states_are_those_of_diffusers_pipeline(mlx_handler: Any, tiny_root: Any) -> None:
+    """From the words to the states, through its own tokenizer, text encoder and prompts."""
+    from diffusers import AceStepPipeline
+    from transformers import AutoTokenizer, Qwen3Model
+
+    folder = tiny_root() / "checkpoints" / "Qwen3-Embedding-0.6B"
+    text_encoder = Qwen3Model.from_pretrained(folder).requires_grad_(False)
+    pipeline = AceStepPipeline(None, text_encoder, AutoTokenizer.from_pretrained(folder), None, None, None)
+    words = {"bpm": 90, "keyscale": "A minor", "timesignature": "4", "vocal_language": "en"}
+    instruction = mlx_handler.generate_instruction("lego", "bass")
+    text, _, lyric, _ = pipeline.encode_prompt(
+        "deep and slow",
+        "la la la",
+        torch.device("cpu"),
+        audio_duration=30.7,
+        instruction=instruction,
+        **words,
+    )
+    states = encode(mlx_handler)
+    assert_near(states["text_hidden_states"], text, largest=1e-5, what="text")
+    assert_equal(states["lyric_hidden_states"], lyric, "lyrics")
 
 
 def test_lyrics_are_embedded_only(mlx_handler: Any) -> None:
     """The condition encoder reads them in context; the text encoder's layers would be one reading too many."""
     text = "# Languages\nen\n\n# Lyric\nla la la<|endoftext|>"
-    tokens = mlx_handler.text_tokenizer(text, return_tensors="pt").input_ids
-    embedded = mlx_handler.text_encoder.get_input_embeddings()(tokens)
-    assert_equal(encode(mlx_handler)["lyric_hidden_states"], embedded)
+    embedding = np.array(mlx_handler.text_encoder.encoder.embed_tokens.weight)
+    assert_equal(encode(mlx_handler)["lyric_hidden_states"][0], embedding[mlx_handler.text_tokenizer(text)])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +100,7 @@ def test_lyrics_are_embedded_only(mlx_handler: Any) -> None:
 )
 def test_every_word_matters(mlx_handler: Any, changes: dict[str, Any]) -> None:
     a, b = (encode(mlx_handler, **c)["text_hidden_states"] for c in ({}, changes))
-    assert a.shape != b.shape or not torch.equal(a, b)
+    assert a.shape != b.shape or not np.array_equal(a, b)
 
 
 @pytest.mark.parametrize(
@@ -103,26 +124,5 @@ def test_what_does_not_fit_is_refused_not_cut(mlx_handler: Any, name: str, kind:
     with pytest.raises(RequestError) as refused:
         count(as_many_as_fit + 1)
     assert str(refused.value) == (
-        f"the {name} is too long: its prompt is over {limit} tokens; shorten the {name}"
+        f"the {name} is too long: its prompt is {limit + 1} tokens, at most {limit} fit; shorten the {name}"
     )
-
-
-def test_threads_take_turns(mlx_handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tokenizer keeps the length it is to cut at: two at once, and one is cut at the other's."""
-    tokenizer, inside, together = mlx_handler.text_tokenizer, [], []
-
-    def watched(*texts: Any, **options: Any) -> Any:
-        inside.append(1)
-        together.append(len(inside))
-        time.sleep(0.01)
-        inside.pop()
-        return tokenizer(*texts, **options)
-
-    monkeypatch.setattr(mlx_handler, "text_tokenizer", watched)
-    with ThreadPoolExecutor(4) as pool:
-        lengths = pool.map(
-            lambda letters: encode(mlx_handler, lyrics="q" * letters)["lyric_attention_mask"].shape[1],
-            [1, 900] * 4,
-        )
-    assert len(set(lengths)) == 2
-    assert together == [1] * 16

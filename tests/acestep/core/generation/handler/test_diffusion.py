@@ -13,8 +13,6 @@ from acestep.core.generation.handler.diffusion import DiffusionMixin, to_numpy
 
 
 class Host(DiffusionMixin):
-    device, dtype = "cpu", torch.float32
-
     def __init__(self, pair: SimpleNamespace) -> None:
         self.config = pair.config
         self.mlx_decoder = CountingDecoder(pair.mlx)
@@ -40,12 +38,10 @@ def run(host: Any, batch: int = 1, **changes: Any) -> dict[str, Any]:
     return host._mlx_run_diffusion(**{**inputs, **changes})
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_latents_come_back_in_the_dtype_of_the_host(host: Host, dtype: torch.dtype) -> None:
-    host.dtype = dtype
+def test_latents_come_back_in_float32(host: Host) -> None:
     result = run(host, batch=2)
     for name in ("target_latents", "noise"):
-        assert result[name].dtype == dtype
+        assert result[name].dtype == np.float32
         assert result[name].shape == (2, 9, host.config.audio_acoustic_hidden_dim)
 
 
@@ -78,7 +74,7 @@ def test_custom_timesteps_of_any_kind(host: Host, kind: Any) -> None:
     ],
 )
 def test_options_reach_the_loop(host: Host, changes: dict[str, Any]) -> None:
-    assert not torch.equal(run(host, **changes)["target_latents"], run(host)["target_latents"])
+    assert not np.array_equal(run(host, **changes)["target_latents"], run(host)["target_latents"])
 
 
 def test_guidance_interval_reaches_the_loop(host: Host) -> None:
@@ -88,7 +84,7 @@ def test_guidance_interval_reaches_the_loop(host: Host) -> None:
 
 
 def test_method_reaches_the_loop(host: Host) -> None:
-    assert not torch.equal(run(host, infer_method="sde")["target_latents"], run(host)["target_latents"])
+    assert not np.array_equal(run(host, infer_method="sde")["target_latents"], run(host)["target_latents"])
     with pytest.raises(ValueError, match="infer_method is 'heun'"):
         run(host, infer_method="heun")
 

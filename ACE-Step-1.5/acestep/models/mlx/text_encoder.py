@@ -1,0 +1,51 @@
+"""The text encoder in MLX: Qwen3 without its language model head.
+
+Written here because mlx-lm, which has a Qwen3, imports transformers wherever any of it is imported. Equal to
+transformers' Qwen3Model on the same weights, to the last digits of float32; parameter names are the checkpoint's.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from acestep.models.mlx.condition_encoder import MASKED, MLXEncoderLayer
+from acestep.models.mlx.tables import rotary_tables
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """The text encoder's config.json, by its own key names."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    rope_theta: float
+    attention_bias: bool
+
+
+class MLXTextEncoder(nn.Module):
+    """Tokens to states; `text_convert` makes one of a checkpoint's weights."""
+
+    def __init__(self, config: TextEncoderConfig) -> None:
+        super().__init__()
+        self._config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = [MLXEncoderLayer(config) for _ in range(config.num_hidden_layers)]
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def __call__(self, tokens: mx.array) -> mx.array:
+        """Token ids [batch, length] -> the last layer's states behind the norm, [batch, length, width]; causal."""
+        length = tokens.shape[1]
+        rotary = rotary_tables(length, self._config.head_dim, self._config.rope_theta)
+        position = mx.arange(length)
+        mask = mx.where(position[:, None] >= position, 0.0, MASKED)
+        x = self.embed_tokens(tokens)
+        for layer in self.layers:
+            x = layer(x, rotary, mask)
+        return self.norm(x)

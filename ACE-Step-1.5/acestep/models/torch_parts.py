@@ -1,0 +1,75 @@
+"""Every part of a checkpoint on PyTorch, as the handler calls it: numpy in, numpy out."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderOobleck
+from transformers import Qwen3Model
+
+from acestep.core.generation.handler.precision import halve
+from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
+from acestep.models.checkpoints import load_condition_encoder, load_decoder, load_text_encoder, load_vae
+from acestep.models.config import ModelConfig
+from acestep.models.layout import find_layout
+from acestep.models.parts import Parts
+from acestep.models.tokenizer import load_tokenizer
+
+
+class TorchAudioVAE:
+    """`parts.AudioVAE` by diffusers."""
+
+    def __init__(self, vae: AutoencoderOobleck) -> None:
+        self.vae = vae
+
+    @torch.inference_mode()
+    def sample_latents(self, audio: np.ndarray, seeds: list[int]) -> np.ndarray:
+        """[2, samples], whole frames -> [batch, frames, 64]; a seed gives the same latents alone and in a batch."""
+        posterior = self.vae.encode(torch.from_numpy(audio)[None].to(self.vae.device)).latent_dist
+        samples = [posterior.sample(torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.cat(samples).transpose(1, 2).contiguous().cpu().numpy()
+
+    @torch.inference_mode()
+    def decode_latents(self, latents: np.ndarray) -> np.ndarray:
+        """[batch, frames, 64] -> [batch, 2, samples]"""
+        tensor = torch.from_numpy(latents).to(self.vae.device).transpose(1, 2)
+        return self.vae.decode(tensor).sample.cpu().numpy()
+
+
+class TorchTextStates:
+    """`parts.TextEncoder` by transformers."""
+
+    def __init__(self, encoder: Qwen3Model) -> None:
+        self.encoder = encoder
+
+    def _tensor(self, tokens: list[int]) -> torch.Tensor:
+        return torch.tensor([tokens], device=self.encoder.device)
+
+    @torch.inference_mode()
+    def encode(self, tokens: list[int]) -> np.ndarray:
+        """The last layer's states, [1, tokens, text width]."""
+        return self.encoder(input_ids=self._tensor(tokens)).last_hidden_state.cpu().numpy()
+
+    @torch.inference_mode()
+    def embed(self, tokens: list[int]) -> np.ndarray:
+        """The embeddings alone, [1, tokens, text width]."""
+        return self.encoder.get_input_embeddings()(self._tensor(tokens)).cpu().numpy()
+
+
+def load_parts(folder: Path, config: ModelConfig, device: str, precision: str) -> Parts:
+    """Loaded strictly, float32 but for the decoder's large products, which have `precision`."""
+    layout = find_layout(folder)
+    # The largest part last: what the libraries hold twice while they load is gone by then.
+    text_encoder = load_text_encoder(layout.text_encoder, config).to(device)
+    tokenizer = load_tokenizer(layout.tokenizer, text_encoder.config.vocab_size)
+    vae = load_vae(layout.vae, config).to(device)
+    encoder = load_condition_encoder(folder, config).to(device)
+    decoder = load_decoder(folder, config)
+    if precision != "float32":
+        halve(decoder, precision, device)
+    return Parts(
+        model=AceStepConditionGenerationModel(config, encoder, decoder.to(device)),
+        vae=TorchAudioVAE(vae),
+        text_encoder=TorchTextStates(text_encoder),
+        tokenizer=tokenizer,
+    )

@@ -1,0 +1,212 @@
+"""The MLX VAE against diffusers' AutoencoderOobleck on the same random weights."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderOobleck
+from diffusers.models.autoencoders.autoencoder_oobleck import OobleckDecoderBlock, OobleckEncoderBlock
+from parity_helper import assert_equal, assert_near
+
+from acestep.models.config import read_config
+from acestep.models.mlx import vae_model
+from acestep.models.mlx.tiling import CACHE_LIMIT, in_tiles, limited_cache
+from acestep.models.mlx.vae_convert import load_layers, load_mlx_vae
+from acestep.models.mlx.vae_model import MLXAutoencoderOobleck, Stage, VAEConfig
+
+FRAMES = 23
+RATIOS = {"even": (2, 4, 6), "odd": (3, 2, 5)}
+
+
+def random_weights(module: torch.nn.Module, seed: int = 0) -> dict[str, mx.array]:
+    """Fills a module of diffusers with random weights, biases, alphas and betas, and returns them for MLX."""
+    draw = torch.Generator().manual_seed(seed)
+    for key, value in module.state_dict().items():
+        # The norm of a filter as PyTorch's own initialization has it.
+        mean, size = (3**-0.5, 0.1) if key.endswith("weight_g") else (0.0, 0.3)
+        value.copy_(mean + size * torch.randn(value.shape, generator=draw))
+    return {key: mx.array(value.numpy()) for key, value in module.state_dict().items()}
+
+
+def make_pair(ratios: tuple[int, ...]) -> tuple[MLXAutoencoderOobleck, AutoencoderOobleck]:
+    config: dict[str, Any] = {
+        "encoder_hidden_size": 8,
+        "downsampling_ratios": ratios,
+        "channel_multiples": (1, 2, 3),
+        "decoder_channels": 6,
+        "decoder_input_channels": 4,
+        "audio_channels": 2,
+        "sampling_rate": 48_000,
+    }
+    reference = AutoencoderOobleck(**{k: list(v) if isinstance(v, tuple) else v for k, v in config.items()})
+    reference.requires_grad_(False)
+    vae = MLXAutoencoderOobleck(VAEConfig(**config))
+    load_layers(vae, random_weights(reference), "random weights")
+    return vae, reference
+
+
+@pytest.fixture(scope="module")
+def pairs() -> dict[str, tuple[MLXAutoencoderOobleck, AutoencoderOobleck]]:
+    return {name: make_pair(ratios) for name, ratios in RATIOS.items()}
+
+
+@pytest.fixture(params=RATIOS)
+def pair(request: pytest.FixtureRequest, pairs: Any) -> tuple[MLXAutoencoderOobleck, AutoencoderOobleck]:
+    return pairs[request.param]
+
+
+def to_mlx(x: torch.Tensor) -> mx.array:
+    """[batch, channels, length] -> [batch, length, channels]"""
+    return mx.array(x.transpose(1, 2).numpy())
+
+
+def to_torch(x: mx.array) -> torch.Tensor:
+    """[batch, length, channels] -> [batch, channels, length]"""
+    return torch.from_numpy(np.array(x)).transpose(1, 2)
+
+
+def draw_audio(vae: MLXAutoencoderOobleck, batch: int = 2, extra: int = 0) -> torch.Tensor:
+    samples = FRAMES * vae.config.hop_length + extra
+    return torch.rand(batch, 2, samples, generator=torch.Generator().manual_seed(1)) - 0.5
+
+
+def draw_latents(batch: int = 2, frames: int = FRAMES) -> torch.Tensor:
+    return torch.randn(batch, 4, frames, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("extra", [0, 7], ids=["whole frames", "part of a frame"])
+def test_encode_is_diffusers(pair: Any, extra: int) -> None:
+    vae, reference = pair
+    audio = draw_audio(vae, extra=extra)
+    mean, std = vae.encode(to_mlx(audio))
+    want = reference.encode(audio).latent_dist
+    assert_near(to_torch(mean), want.mean, largest=1e-5, what="mean")
+    assert_near(to_torch(std), want.std, largest=1e-5, what="standard deviation")
+
+
+def test_decode_is_diffusers(pair: Any) -> None:
+    vae, reference = pair
+    latents = draw_latents()
+    assert_near(to_torch(vae.decode(to_mlx(latents))), reference.decode(latents).sample, largest=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_block_of_real_width_is_diffusers(kind: str) -> None:
+    """The blocks of the published VAE between 512 and 1024 channels."""
+    if kind == "encoder":
+        reference, ours = OobleckEncoderBlock(512, 1024, 6), vae_model.OobleckEncoderBlock(512, 1024, 6)
+    else:
+        reference, ours = OobleckDecoderBlock(1024, 512, 6), vae_model.OobleckDecoderBlock(1024, 512, 6)
+    reference.requires_grad_(False)
+    load_layers(ours, random_weights(reference), "random weights")
+    x = torch.randn(1, reference.snake1.alpha.shape[1], 18, generator=torch.Generator().manual_seed(3))
+    y = to_mlx(x)
+    for layer in ours.layers():
+        y = layer(y)
+    assert_near(to_torch(y), reference(x), largest=1e-5)
+
+
+def test_tiled_is_whole(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae, _ = pair
+    audio, latents = to_mlx(draw_audio(vae)), to_mlx(draw_latents(frames=60))
+    (mean, std), decoded = vae.encode(audio), vae.decode(latents)
+    monkeypatch.setattr(vae_model, "TILE_FRAMES", 5)
+    monkeypatch.setattr(vae_model, "CPU_TILE_VALUES", 1024)
+    tiled_mean, tiled_std = vae.encode(audio)
+    assert_near(tiled_mean, mean, largest=1e-6, what="mean")
+    assert_near(tiled_std, std, largest=1e-6, what="standard deviation")
+    assert_near(vae.decode(latents), decoded, largest=1e-6, what="audio")
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_margin_is_the_receptive_field(pair: Any, kind: str) -> None:
+    """An input that is one position further away than the margin has no effect; one within it has."""
+    for stage in getattr(pair[0], kind).stages():
+        margin, x = stage.margin(0), mx.random.normal((1, 400, first_width(stage)), key=mx.random.key(0))
+        want, center = run(stage, x), 200 // stage.ratio.denominator * stage.ratio.denominator
+        kept = slice(int(center * stage.ratio), int((center + stage.ratio.denominator) * stage.ratio))
+        reach = [
+            distance
+            for distance in range(1, margin + 4)
+            if changes(stage, x, center - distance, kept, want)
+            or changes(stage, x, center + stage.ratio.denominator - 1 + distance, kept, want)
+        ]
+        assert max(reach) == margin
+
+
+def first_width(stage: Stage) -> int:
+    first: Any = stage.layers[0]
+    if hasattr(first, "weight"):
+        return int(first.weight.shape[1])
+    return int((first.snake1 if hasattr(first, "snake1") else first).alpha.size)
+
+
+def run(stage: Stage, x: mx.array) -> mx.array:
+    for layer in stage.layers:
+        x = layer(x)
+    return x
+
+
+def changes(stage: Stage, x: mx.array, at: int, kept: slice, want: mx.array) -> bool:
+    """Whether the outputs `kept` depend on the input at a position."""
+    other = mx.concatenate([x[:, :at], x[:, at : at + 1] + 100.0, x[:, at + 1 :]], axis=1)
+    return not np.array_equal(np.array(run(stage, other))[:, kept], np.array(want)[:, kept])
+
+
+def test_memory_is_bounded_by_the_tile(pairs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae, _ = pairs["even"]
+    monkeypatch.setattr(vae_model, "TILE_FRAMES", 16)
+
+    def peak(frames: int) -> int:
+        latents = to_mlx(draw_latents(1, frames))
+        mx.reset_peak_memory()
+        before, output = mx.get_active_memory(), vae.decode(latents)
+        return int(
+            mx.get_peak_memory() - before - 2 * output.nbytes
+        )  # the tiles' and, once more, in one piece
+
+    assert peak(640) < 1.2 * peak(160)
+
+
+def test_items_of_a_batch_are_independent(pairs: Any) -> None:
+    vae, _ = pairs["even"]
+    latents = to_mlx(draw_latents(batch=3))
+    assert_equal(vae.decode(latents)[1:2], vae.decode(latents[1:2]))
+
+
+def test_cache_is_limited_on_a_gpu_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu, 0))
+    before = mx.set_cache_limit(12_345)
+    try:
+        with limited_cache():
+            assert mx.set_cache_limit(CACHE_LIMIT) == CACHE_LIMIT
+        assert mx.set_cache_limit(12_345) == 12_345
+    finally:
+        mx.set_cache_limit(before)
+
+
+def test_checkpoint_in_place(tiny_root: Callable[..., Path]) -> None:
+    """Config and weights as a checkpoint has them, through both loaders."""
+    root = tiny_root() / "checkpoints"
+    vae = load_mlx_vae(root / "vae", read_config(root / "acestep-v15-base"))
+    reference = AutoencoderOobleck.from_pretrained(root / "vae").requires_grad_(False)
+    assert vae.config.hop_length == 1920
+    latents = torch.randn(1, 8, 9, generator=torch.Generator().manual_seed(4))
+    assert_near(to_torch(vae.decode(to_mlx(latents))), reference.decode(latents).sample, largest=1e-5)
+
+
+def test_tiles_cover_what_is_left_over() -> None:
+    x = mx.arange(23.0).reshape(1, 23, 1)
+    pieces: list[int] = []
+
+    def double(tile: mx.array) -> mx.array:
+        pieces.append(tile.shape[1])
+        return mx.repeat(tile, 2, axis=1)
+
+    assert_equal(in_tiles(double, x, 5, 2, Fraction(2)), mx.repeat(x, 2, axis=1))
+    assert max(pieces) == 9, "no tile is larger than its overlaps make it"
