@@ -1,6 +1,7 @@
 """Constant tables, held to diffusers' own to the last digits."""
 
 import math
+import sys
 
 import mlx.core as mx
 import numpy as np
@@ -39,6 +40,15 @@ def test_timestep_frequencies_equal_diffusers() -> None:
     waves = get_timestep_embedding(torch.ones(1), 256, flip_sin_to_cos=True, downscale_freq_shift=0)[0]
     frequencies = torch.tensor(timestep_frequencies(256).tolist())
     assert_equal(torch.cat([frequencies.cos(), frequencies.sin()]), waves)
+
+
+def test_timestep_frequencies_without_pytorch_are_the_nearest_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    exact = [10_000.0 ** (-i / 128) for i in range(128)]
+    found = np.array(timestep_frequencies(256))
+    assert np.abs(found / exact - 1).max() < 1e-6  # the exponents are float32: up to 9.2 x 6e-8
 
 
 @pytest.mark.parametrize(("length", "window"), [(1, 16), (17, 16), (18, 16), (50, 16), (6, 1)])
