@@ -34,6 +34,9 @@ def _run_checks(request: dict[str, Any], reply: Reply) -> None:
     from .finding import skipped
     from .registry import select
 
+    import torch
+
+    torch.set_num_threads(1)  # tiny tensors gain nothing from more, and lose much on a busy machine
     reply({"versions": versions()})
     files = {role: Path(path) for role, path in request["files"].items()}
     checkout = LoadedCheckout(Path(request["root"]), files)
