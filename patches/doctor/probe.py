@@ -29,12 +29,12 @@ def _run_checks(request: dict[str, Any], reply: Reply) -> None:
     from ..verify.probe import require, versions
 
     require("mlx", "numpy", "torch")
+    import torch
+
     from ..harness.imports import CannotProbe, describe
     from .checkout import LoadedCheckout
     from .finding import skipped
     from .registry import select
-
-    import torch
 
     torch.set_num_threads(1)  # tiny tensors gain nothing from more, and lose much on a busy machine
     reply({"versions": versions()})
