@@ -29,11 +29,14 @@ def _run_checks(request: dict[str, Any], reply: Reply) -> None:
     from ..verify.probe import require, versions
 
     require("mlx", "numpy", "torch")
+    import torch
+
     from ..harness.imports import CannotProbe, describe
     from .checkout import LoadedCheckout
     from .finding import skipped
     from .registry import select
 
+    torch.set_num_threads(1)  # tiny tensors gain nothing from more, and lose much on a busy machine
     reply({"versions": versions()})
     files = {role: Path(path) for role, path in request["files"].items()}
     checkout = LoadedCheckout(Path(request["root"]), files)

@@ -5,7 +5,6 @@ Everything in between is the checkout's code. Reading audio, both ends of the VA
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +50,6 @@ class Application:
         self.sample_rate = getattr(self._new(self.handler_class), "sample_rate", None) or DEFAULT_SAMPLE_RATE
         # The checkout writes its files into this folder: the empty working directory, not the checkout.
         os.environ["ACESTEP_PROJECT_ROOT"] = os.getcwd()
-        gc.freeze()  # upstream collects garbage in each request, which takes 60 ms over all imported modules
 
     def handler(self, record: RequestRecord, seconds: float, config: Any) -> Any:
         """A handler with fakes for everything that a checkpoint brings; its context audio has so many seconds."""

@@ -1,7 +1,7 @@
 """The patch `threads`: the decoder's tables are computed where it is loaded, so that any thread may use it.
 
 Since mlx 0.32 an array belongs to the thread that it was made in until it is computed. Upstream computed the weights
-at load and left the tables of the positions lazy, until 3b2bb82 (2026-04-30).
+at load and left the tables of the positions lazy, until 612835b (2026-04-30).
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ def test_application_that_cannot_run_is_skipped_with_the_reason(tmp_path: Path) 
     )
 
 
+@pytest.mark.slow
 def test_time_limit_is_reported(tmp_path: Path) -> None:
     endless = SICK.edited("acestep/inference.py", ("import random\n", "while True:\n    pass\n"))
     report = examine(endless.write(tmp_path), ["prompt"], time_limit=4.0)
