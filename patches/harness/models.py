@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -90,13 +91,13 @@ class FakeModel:
 
     def prepare_condition(self, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Returns encoder states [batch, tokens, width], mask [batch, tokens], context latents [batch, frames, 128]."""
-        source, hints = kwargs["src_latents"], kwargs.get("precomputed_lm_hints_25Hz")
+        source, hints = torch.as_tensor(kwargs["src_latents"]), kwargs.get("precomputed_lm_hints_25Hz")
         covers = kwargs.get("is_covers")
         if covers is not None and covers.any():
             hints = torch.full_like(source, CODES_VALUE) if hints is None else hints[:, : source.shape[1]]
             source = torch.where(covers[:, None, None], hints.to(source), source)
         batch = source.shape[0]
-        context = torch.cat([source, kwargs["chunk_masks"].to(source)], dim=-1)
+        context = torch.cat([source, torch.as_tensor(kwargs["chunk_masks"]).to(source)], dim=-1)
         states = torch.full((batch, TOKENS, WIDTH), self.encoder_value)
         return states, torch.ones(batch, TOKENS), context
 
@@ -136,7 +137,7 @@ class _Encoding(dict[str, Any]):
 
 
 class FakeTextEncoder(torch.nn.Module):
-    """Returns zeros [batch, tokens, width]."""
+    """Returns zeros [batch, tokens, width]; `encode` and `embed` do for a handler that takes numpy arrays."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,9 +150,17 @@ class FakeTextEncoder(torch.nn.Module):
     def forward(self, input_ids: torch.Tensor, *_: Any, **__: Any) -> Any:
         return _Encoding(last_hidden_state=torch.zeros(*input_ids.shape, WIDTH))
 
+    def encode(self, tokens: Any) -> np.ndarray:
+        return np.zeros((1, len(tokens), WIDTH), np.float32)
+
+    embed = encode
+
 
 class FakeVae(torch.nn.Module):
-    """Encodes every audio to `source_latents` of its length, and decodes to audio of zeros."""
+    """Encodes every audio to `source_latents` of its length, and decodes to audio of zeros.
+
+    `sample_latents` and `decode_latents` do the same for a handler that takes numpy arrays.
+    """
 
     dtype = torch.float32
 
@@ -170,3 +179,12 @@ class FakeVae(torch.nn.Module):
     def decode(self, latents: torch.Tensor, *_: Any, **__: Any) -> Any:
         """Latents [batch, 64, frames] to a `sample` [batch, 2, samples]."""
         return SimpleNamespace(sample=torch.zeros(latents.shape[0], 2, latents.shape[-1] * SAMPLES_PER_FRAME))
+
+    def sample_latents(self, audio: np.ndarray, seeds: list[int]) -> np.ndarray:
+        """Audio [2, samples] to [batch, frames, 64]."""
+        latents = source_latents(audio.shape[-1] // SAMPLES_PER_FRAME)
+        return latents.expand(len(seeds), -1, -1).numpy()
+
+    def decode_latents(self, latents: np.ndarray) -> np.ndarray:
+        """Latents [batch, frames, 64] to [batch, 2, samples]."""
+        return np.zeros((latents.shape[0], 2, latents.shape[1] * SAMPLES_PER_FRAME), np.float32)

@@ -192,7 +192,7 @@ def _record_calls(handler: Any, record: RequestRecord) -> None:
         except Exception as error:
             record.mlx_error = error
             raise
-        record.latents = result["target_latents"]
+        record.latents = torch.as_tensor(result["target_latents"])
         return result
 
     handler._build_service_generate_kwargs, handler._mlx_run_diffusion = recording_build, recording_run

@@ -84,8 +84,8 @@ class AceStepConditionGenerationModel:
         noise = torch.cat([randn_tensor(shape, torch.Generator().manual_seed(s)) for s in seed])
         result = torch_generate_diffusion(
             self.decoder,
-            encoder_hidden_states=torch.from_numpy(states).to(device),
-            context_latents=torch.from_numpy(context).to(device),
+            encoder_hidden_states=torch.as_tensor(states, device=device),
+            context_latents=torch.as_tensor(context, device=device),
             noise=noise.to(device),
             null_condition_emb=self.encoder.null_condition_emb,
             infer_steps=infer_steps,
