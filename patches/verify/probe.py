@@ -96,11 +96,17 @@ def do_not_compile() -> None:
 def observe_all(
     cases: list[Case], references: list[tuple[float, ...]], files: dict[str, ModuleType]
 ) -> list[Observation]:
-    """Run the cases in their order.
+    """Run the cases in their order, those of one model kind on one host: an application has one for all requests.
 
     The checkout's own schedule is asked last: asked in between, it could change what a cache in it holds.
     """
-    runs = [Run(case, files) for case in cases]
+    hosts: dict[Any, Host] = {}
+    runs = []
+    for case in cases:
+        key = (case.model, case.compiled)
+        if key not in hosts:
+            hosts[key] = Host(case, files)
+        runs.append(Run(case, hosts[key]))
     unpatched = {key: unpatched_schedule(case, files["generate"]) for key, case in _distinct(cases).items()}
     return [
         run.observation(reference, unpatched[_schedule_key(case)])
@@ -116,24 +122,43 @@ def _schedule_key(case: Case) -> tuple[Any, ...]:
     return case.steps, case.shift, case.timesteps, case.config is None
 
 
+class Host:
+    """A host of the checkout's own classes, for any number of runs."""
+
+    def __init__(self, case: Case, files: dict[str, ModuleType]) -> None:
+        from ..harness.fakes import CountingDecoder, HostDecoder, build_host, class_with
+
+        execute, diffusion = class_with(files["execute"], EXECUTE), class_with(files["diffusion"], RUN)
+        self.decoder = HostDecoder(CountingDecoder())
+        self.object = build_host(execute, diffusion, case.config, self.decoder, case.compiled)
+        self.model = self.object.model
+
+    def start(self, decoder: RandomVelocityDecoder, frames: int) -> None:
+        """The next run: nothing of the one before is left in the fakes; the checkout's own attributes stay."""
+        from ..harness.fakes import CHANNELS
+
+        self.decoder.current = decoder
+        self.object.silence_latent = self.object.silence_latent.new_zeros(1, frames, CHANNELS)
+        self.model.start(decoder.batch, frames)
+
+
 class Run:
     """One case, run through the three files once; again where a module turns out to be missing on the way."""
 
-    def __init__(self, case: Case, files: dict[str, ModuleType], trace: StepTrace | None = None) -> None:
-        from ..harness.fakes import build_host, class_with, raise_if_fake_lacks
+    def __init__(self, case: Case, host: Host, trace: StepTrace | None = None) -> None:
+        from ..harness.fakes import raise_if_fake_lacks
         from .loop import RandomVelocityDecoder
 
         self.case = case
         self.trace = trace
-        execute, diffusion = class_with(files["execute"], EXECUTE), class_with(files["diffusion"], RUN)
         while True:
             self.decoder: RandomVelocityDecoder = RandomVelocityDecoder(case.seed, case.batch, trace)
-            host = build_host(execute, diffusion, case.config, self.decoder, case.compiled, case.frames)
+            host.start(self.decoder, case.frames)
             self.returned: Any = None
             self.error: BaseException | None = None
-            self._drive(host)
+            self._drive(host.object)
             swallowed = host.model.swallowed
-            raise_if_fake_lacks(host, self.error or swallowed)
+            raise_if_fake_lacks(host.object, self.error or swallowed)
             if not stub_missing(self.error or swallowed):
                 break
         self.fallback = _reason(swallowed) if host.model.fell_back else None
@@ -214,7 +239,7 @@ def trace_cut(
     case, seen = min(wrong, key=_trace_order)
     name = "infer_steps" if case.timesteps is None else "timesteps"
     trace = StepTrace(root, name, len(seen.reference), len(seen.evaluated))
-    run = Run(case, files, trace)
+    run = Run(case, Host(case, files), trace)
     lines = [f"cut: {trace.cut}"] if trace.cut else []
     if len(run.decoder.timesteps) == len(seen.reference):
         lines.append(
