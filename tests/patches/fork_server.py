@@ -21,7 +21,7 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 60
 COUNT = "tests.patches.independent_count"
-PROBE = ("patches.verify.probe", "patches.verify.loop", "patches.harness.fakes", "patches.verify.trace")
+PROBE = ("patches.verify.probe", "patches.verify.runs")
 
 
 class ForkServer:
