@@ -126,6 +126,9 @@ def plan_cases(steps: Sequence[int], shift: float, guidance_scale: float) -> lis
     add(requests, model="base", config=base, run="compiled", compiled=True)
     add(requests, model="base", config=base, run="worker thread", thread=True)
     add(requests, model="base", config=base, run=f"shift {other_shift:g}", shift=other_shift)
+    add(
+        [{"steps": not_many}], model="base", config=base, run="shift 2.5", shift=2.5
+    )  # on no table of turbo's
     real_size = {"run": "batch of 2 at 60 s", "batch": 2, "frames": 1500}
     add([{"steps": not_many}, {"timesteps": CUSTOM}], model="base", config=base, **real_size)
     add(requests[::-1], model="base", config=base, run="reverse order")

@@ -34,6 +34,7 @@ def requests(steps: Sequence[int], custom: Sequence[Sequence[float]]) -> list[di
         planned += [{"model": "base", **request, **further} for request in single]
     planned += [
         {"model": "base", "steps": 27, "batch": 2, "frames": 1500},
+        {"model": "base", "steps": 27, "shift": 2.5},
     ]
     return planned + [{"model": "base", **request} for request in single[::-1]]
 
