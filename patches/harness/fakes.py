@@ -40,13 +40,31 @@ class CountingDecoder:
         return mx.zeros_like(hidden_states), cache
 
 
+class HostDecoder:
+    """The decoder that a host keeps over all its requests; `current` is called and records one of them."""
+
+    def __init__(self, current: CountingDecoder) -> None:
+        self.current = current
+
+    @property
+    def batch(self) -> int:
+        return self.current.batch
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        return self.current(*args, **kwargs)
+
+
 class FakeModel:
     """The PyTorch model's two entry points: conditions of zeros, and a record of a fallback to PyTorch."""
 
     def __init__(self, config: Any, batch: int = BATCH, frames: int = FRAMES) -> None:
         self.config = config
-        self.batch, self.frames = batch, frames
         self.null_condition_emb = torch.zeros(1, 1, WIDTH)
+        self.start(batch, frames)
+
+    def start(self, batch: int, frames: int) -> None:
+        """The next request: of this size, and nothing is recorded of the one before."""
+        self.batch, self.frames = batch, frames
         self.fell_back = False
         self.swallowed: BaseException | None = None
 
@@ -96,7 +114,7 @@ def build_host(
     execute: type,
     diffusion: type,
     config: Mapping[str, bool] | None,
-    decoder: CountingDecoder | None = None,
+    decoder: CountingDecoder | HostDecoder | None = None,
     compiled: bool = False,
     frames: int = FRAMES,
 ) -> Any:
@@ -147,7 +165,7 @@ def _record_exceptions(host: Any) -> None:
             host.model.swallowed = error
             raise
 
-    host._mlx_run_diffusion = recording
+    vars(host)["_mlx_run_diffusion"] = recording  # a checkout may have made it a property
 
 
 def raise_if_fake_lacks(host: Any, error: BaseException | None) -> None:
@@ -176,14 +194,25 @@ def class_with(module: ModuleType, method: str) -> type:
 def call_by_name(function: Callable[..., Any], known: Mapping[str, Any]) -> Any:
     """Call `function` with those of `known` that it takes, and a neutral value for what else it requires."""
     given: dict[str, Any] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
+    for name, parameter in _named_parameters(function).items():
         if name in known:
             given[name] = known[name]
         elif parameter.default is parameter.empty:
             given[name] = _neutral(parameter.annotation)
     return function(**given)
+
+
+def _named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters that have names; a decorator's `*args, **kwargs` stands for those of the function it wraps."""
+    parameters = inspect.signature(function).parameters.values()
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = {parameter.name: parameter for parameter in parameters if parameter.kind not in variable}
+    named.pop("self", None)  # of a function that is not bound
+    if not named and parameters:
+        for cell in getattr(function, "__closure__", None) or ():
+            if inspect.isfunction(cell.cell_contents):
+                return _named_parameters(cell.cell_contents)
+    return named
 
 
 def _neutral(annotation: Any) -> Any:

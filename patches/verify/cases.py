@@ -8,6 +8,7 @@ from typing import Any
 
 # longer than the 20 values that upstream keeps, and on no turbo grid
 CUSTOM = tuple(1.0 - 0.024 * i for i in range(40))
+CUSTOM_OTHER = tuple((1.0 - i / 40) ** 2 for i in range(40))  # as many, for what remembers their number alone
 CUSTOM_LONG = tuple((1.0 - i / 300) ** 1.5 for i in range(300))
 TURBO_STEPS = 8
 MOST_AT_REAL_SIZE = 64  # steps; more would take seconds
@@ -106,7 +107,7 @@ def plan_cases(steps: Sequence[int], shift: float, guidance_scale: float) -> lis
     some of them at a real size. Turbo and a host without config in between, at the counts where a mix-up would show."""
     base, turbo = {"is_turbo": False}, {"is_turbo": True}
     requests: list[dict[str, Any]] = [{"steps": count} for count in dict.fromkeys(steps)]
-    requests += [{"timesteps": CUSTOM}, {"timesteps": CUSTOM_LONG}]
+    requests += [{"timesteps": values} for values in (CUSTOM, CUSTOM_OTHER, CUSTOM_LONG)]
     planned: list[dict[str, Any]] = []
 
     def add(requests: Sequence[Mapping[str, Any]], **further: Any) -> None:
@@ -125,6 +126,9 @@ def plan_cases(steps: Sequence[int], shift: float, guidance_scale: float) -> lis
     add(requests, model="base", config=base, run="compiled", compiled=True)
     add(requests, model="base", config=base, run="worker thread", thread=True)
     add(requests, model="base", config=base, run=f"shift {other_shift:g}", shift=other_shift)
+    add(
+        [{"steps": not_many}], model="base", config=base, run="shift 2.5", shift=2.5
+    )  # on no table of turbo's
     real_size = {"run": "batch of 2 at 60 s", "batch": 2, "frames": 1500}
     add([{"steps": not_many}, {"timesteps": CUSTOM}], model="base", config=base, **real_size)
     add(requests[::-1], model="base", config=base, run="reverse order")

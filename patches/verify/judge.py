@@ -105,7 +105,7 @@ def _needs_a_config(case: Case, seen: Observation) -> bool:
 
 def _wrong_count(case: Case, seen: Observation, expected: tuple[float, ...]) -> str:
     if not case.is_base:
-        return f"evaluated {len(expected)} before the patches, {len(seen.evaluated)} now"
+        return f"evaluated {len(seen.evaluated)}, the schedule before the patches has {len(expected)} values"
     fault = f"requested {len(expected)}, evaluated {len(seen.evaluated)}"
     foreign = len(set(seen.evaluated) - set(expected))
     if case.timesteps is not None and foreign:

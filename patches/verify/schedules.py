@@ -6,14 +6,15 @@ import inspect
 from types import ModuleType
 from typing import Any
 
+import torch
+
+from ..harness.fakes import call_by_name
 from ..harness.imports import CannotProbe
 from .cases import Case
 
 
 def reference_schedule(case: Case) -> tuple[float, ...]:
     """The decoder's timesteps on PyTorch's side, in float32; see Observation.reference."""
-    import torch
-
     if case.timesteps is not None:
         values = torch.tensor(case.timesteps, dtype=torch.float32).tolist()
         while values and values[-1] == 0:
@@ -31,10 +32,6 @@ def unpatched_schedule(case: Case, generate: ModuleType) -> tuple[float, ...] | 
     A checkout whose own default is a base model is asked for turbo's list by name, except where the host has no
     `config` to say so.
     """
-    import torch
-
-    from ..harness.fakes import call_by_name
-
     schedule = getattr(generate, "get_timestep_schedule", None)
     if schedule is None:
         raise CannotProbe(f"{generate.__name__} does not define get_timestep_schedule")

@@ -15,7 +15,7 @@ import pytest
 from patches.harness.imports import CannotProbe, StubModule
 from patches.harness.process import ChildResult, Limits
 from patches.verify import VerifyReport, run, verify_checkout
-from patches.verify.probe import probe
+from patches.verify.runs import run_cases
 from tests.patches.verify.checkouts import Checkout
 
 # each count for its reason: 1 and an odd one, turbo's own, the usual one, one above 100
@@ -42,7 +42,7 @@ def run_here(module: str, request: dict[str, Any], limits: Limits | None = None)
     assert module == "verify.probe"
     with modules_of_a_checkout():
         try:
-            answer = probe(json.loads(json.dumps(request)))
+            answer = run_cases(json.loads(json.dumps(request)))
         except CannotProbe as reason:
             answer = {"cannot": str(reason)}
     return ChildResult((json.loads(json.dumps(answer)),), None)

@@ -1,0 +1,120 @@
+"""One generation through a checkout's three files, on a host that may serve several."""
+
+from __future__ import annotations
+
+import threading
+from types import ModuleType
+from typing import Any
+
+from ..harness.fakes import (
+    CHANNELS,
+    CountingDecoder,
+    HostDecoder,
+    build_host,
+    build_payload,
+    call_by_name,
+    class_with,
+    raise_if_fake_lacks,
+)
+from ..harness.imports import describe, stub_missing
+from .cases import Case, Observation
+from .loop import RandomVelocityDecoder, latents_distance
+from .trace import StepTrace
+
+BUILD = "_build_service_generate_kwargs"
+EXECUTE = "_execute_service_generate_diffusion"
+RUN = "_mlx_run_diffusion"
+
+
+class Host:
+    """A host of the checkout's own classes, for any number of runs."""
+
+    def __init__(self, case: Case, files: dict[str, ModuleType]) -> None:
+        execute, diffusion = class_with(files["execute"], EXECUTE), class_with(files["diffusion"], RUN)
+        self.decoder = HostDecoder(CountingDecoder())
+        self.object = build_host(execute, diffusion, case.config, self.decoder, case.compiled)
+        self.model = self.object.model
+
+    def start(self, decoder: RandomVelocityDecoder, frames: int) -> None:
+        """The next run: nothing of the one before is left in the fakes; the checkout's own attributes stay."""
+        self.decoder.current = decoder
+        self.object.silence_latent = self.object.silence_latent.new_zeros(1, frames, CHANNELS)
+        self.model.start(decoder.batch, frames)
+
+
+class Run:
+    """One case, run through the three files once; again where a module turns out to be missing on the way."""
+
+    def __init__(self, case: Case, host: Host, trace: StepTrace | None = None) -> None:
+        self.case = case
+        self.trace = trace
+        while True:
+            self.decoder: RandomVelocityDecoder = RandomVelocityDecoder(case.seed, case.batch, trace)
+            host.start(self.decoder, case.frames)
+            self.returned: Any = None
+            self.error: BaseException | None = None
+            self._drive(host.object)
+            swallowed = host.model.swallowed
+            raise_if_fake_lacks(host.object, self.error or swallowed)
+            if not stub_missing(self.error or swallowed):
+                break
+        self.fallback = _reason(swallowed) if host.model.fell_back else None
+
+    def observation(self, reference: tuple[float, ...], unpatched: tuple[float, ...] | None) -> Observation:
+        expected = reference if self.case.is_base else unpatched
+        compared = self.error is None and self.fallback is None and expected is not None
+        return Observation(
+            evaluated=tuple(self.decoder.timesteps),
+            guided=self.decoder.guided,
+            reference=reference,
+            unpatched=unpatched,
+            latents=latents_distance(self.decoder, expected, self.returned)
+            if compared and expected
+            else None,
+            fallback=self.fallback,
+            error=None if self.error is None else describe(self.error),
+        )
+
+    def _drive(self, host: Any) -> None:
+        if not self.case.thread:
+            self._request(host)
+            return
+        worker = threading.Thread(target=self._request, args=(host,))
+        worker.start()
+        worker.join()
+
+    def _request(self, host: Any) -> None:
+        try:
+            if self.trace is None:
+                self.returned = request_generation(host, self.case)["target_latents"]
+            else:
+                self.trace.run(lambda: request_generation(host, self.case))
+        except BaseException as raised:  # also SystemExit: the checkout's end is not ours
+            self.error = raised
+
+
+def request_generation(host: Any, case: Case) -> dict[str, Any]:
+    """Build the keyword arguments and execute them, as the application does. Returns the outputs."""
+    payload = build_payload(case.batch, case.frames)
+    known: dict[str, Any] = {
+        "payload": payload,
+        "seed_param": [case.seed + item for item in range(case.batch)],
+        "infer_steps": case.steps,
+        "guidance_scale": case.guidance_scale,
+        "audio_cover_strength": 1.0,
+        "cover_noise_strength": 0.0,
+        "infer_method": "ode",
+        "use_adg": False,
+        "cfg_interval_start": 0.0,
+        "cfg_interval_end": 1.0,
+        "shift": case.shift,
+        "timesteps": None if case.timesteps is None else list(case.timesteps),
+        "sampler_mode": "euler",
+        "dcw_enabled": False,
+    }
+    known["generate_kwargs"] = call_by_name(getattr(host, BUILD), known)
+    return call_by_name(getattr(host, EXECUTE), known)[0]
+
+
+def _reason(swallowed: BaseException | None) -> str:
+    return "the MLX branch was not taken" if swallowed is None else describe(swallowed)
