@@ -127,3 +127,16 @@ def make_context(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 def context_wav(make_context: Callable[..., Path]) -> Path:
     """5.24 s, 131 latent frames: an odd number, above the 128 below which a context is filled up."""
     return make_context(131 * FRAME / RATE)
+
+
+_STARTS_PROCESSES = ("tests/scripts/", "tests/parity/", "tests/patches/verify/", "tests/patches/doctor/")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For `make test-fast`: folders whose tests start processes, and tests that load a checkpoint."""
+    for item in items:
+        path = item.path.relative_to(config.rootpath).as_posix()
+        if path.startswith(_STARTS_PROCESSES):
+            item.add_marker(pytest.mark.subprocess)
+        elif "tiny_root" in getattr(item, "fixturenames", ()) or path.endswith("test_edit_shapes.py"):
+            item.add_marker(pytest.mark.slow)
