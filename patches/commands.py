@@ -10,7 +10,7 @@ from .engine.diff import prefix_in_repository, unified_diff
 from .engine.plan import Plan, make_plan, make_revert
 from .engine.series import Series, choose
 from .engine.states import Conflict
-from .engine.write import Change, write_all
+from .engine.write import Change, holds, write_all
 from .lego import LEGO
 from .report import CANNOT, DONE, NOT_DONE, Outcome, check_facts, check_status, check_text, command, refusal
 from .steps import STEPS
@@ -22,20 +22,13 @@ _changes: list[Change] = []
 
 def written_files() -> list[str]:
     """The files that this process changed and that hold its text now."""
-    return [str(change.path) for change in _changes if _holds(change)]
+    return [str(change.path) for change in _changes if holds(change.path, change.after)]
 
 
 def what_was_written() -> str:
     """One sentence for whoever interrupts the process."""
     names = written_files()
     return f"These files are written: {', '.join(names)}." if names else "All files are as they were."
-
-
-def _holds(change: Change) -> bool:
-    try:
-        return change.path.read_bytes() == change.after
-    except OSError:
-        return False
 
 
 def listing() -> str:
@@ -168,4 +161,4 @@ def _write(changes: Sequence[Change]) -> list[str]:
 
 def _write_back(changes: Sequence[Change]) -> None:
     """Every byte of the files that were written; a file that somebody changed since is named and left."""
-    write_all([change.undone for change in reversed(changes) if _holds(change)])
+    write_all([change.undone for change in reversed(changes) if holds(change.path, change.after)])

@@ -97,7 +97,7 @@ def _signals_wait() -> Iterator[None]:
 def _put_back(targets: Sequence[Path], changes: Sequence[Change], reason: str) -> None:
     """Undoes the replacements that took place, the last one first. Raises WriteFailed if that is refused too."""
     replaced = [
-        (t, c) for t, c in zip(targets, changes, strict=True) if _holds(t, c.after) and c.before != c.after
+        (t, c) for t, c in zip(targets, changes, strict=True) if holds(t, c.after) and c.before != c.after
     ]
     try:
         while replaced:
@@ -116,7 +116,8 @@ def _put_back(targets: Sequence[Path], changes: Sequence[Change], reason: str) -
         ) from error
 
 
-def _holds(target: Path, data: bytes) -> bool:
+def holds(target: Path, data: bytes) -> bool:
+    """Whether a file can be read and has these bytes."""
     try:
         return target.read_bytes() == data
     except OSError:
