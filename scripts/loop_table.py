@@ -31,11 +31,11 @@ from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normal
 
 from acestep.handler import AceStepHandler  # noqa: E402
 from acestep.inference import GenerationConfig, GenerationParams, generate_music  # noqa: E402
-from acestep.models.checkpoints import load_decoder  # noqa: E402
-from acestep.models.config import read_config  # noqa: E402
+from acestep.models.checkpoint.config import read_config  # noqa: E402
 from acestep.models.mlx.dit_generate import draw_noise  # noqa: E402
+from acestep.models.pytorch.loading import load_decoder  # noqa: E402
+from acestep.models.pytorch.loop import torch_generate_diffusion, without_trailing_zeros  # noqa: E402
 from acestep.models.tiny import write_tiny_checkpoint  # noqa: E402
-from acestep.models.torch_loop import torch_generate_diffusion, without_trailing_zeros  # noqa: E402
 from smoke.compare import relative_l2  # noqa: E402
 
 BOUND = 2e-6  # relative L2 of the final latents, float32

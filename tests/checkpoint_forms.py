@@ -21,7 +21,7 @@ from diffusers.pipelines.ace_step.modeling_ace_step import (
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Qwen3Model
 
-from acestep.models.weights import diffusers_name, upstream_name
+from acestep.models.checkpoint.weights import diffusers_name, upstream_name
 
 DIT, VAE, TEXT = "acestep-v15-base", "vae", "Qwen3-Embedding-0.6B"
 # diffusers' folder of each part of upstream's model.safetensors, and the part's prefix there

@@ -76,10 +76,10 @@ def torch_handler(load_handler: Callable[..., Any]) -> Any:
 @pytest.fixture(scope="session")
 def load_pair(tiny_root: Callable[..., Path]) -> Callable[..., SimpleNamespace]:
     """load_pair(shape, kind): `config` and one checkpoint's decoder twice, `mlx` and `torch`."""
-    from acestep.models.checkpoints import load_decoder
-    from acestep.models.config import read_config
+    from acestep.models.checkpoint.config import read_config
     from acestep.models.mlx.dit_convert import convert_and_load
     from acestep.models.mlx.dit_model import MLXDiTDecoder
+    from acestep.models.pytorch.loading import load_decoder
 
     @cache
     def load(shape: str = "plain", kind: str = "base") -> SimpleNamespace:

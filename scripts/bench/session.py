@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from acestep.errors import OutputError, RequestError
-from acestep.models.config import ModelConfig
+from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.mlx.attention import CPU_SCORES
 from bench.loop import import_seconds, run_figures
 from bench.memory import peak_memory

@@ -10,7 +10,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from acestep.constants import LATENT_FRAMES_PER_SECOND
-from acestep.models.config import ModelConfig
+from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.mlx.dit_convert import LARGE_PRODUCTS, PRECISIONS
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
@@ -97,7 +97,7 @@ class Models:
         import torch
         from diffusers import AceStepTransformer1DModel
 
-        from acestep.models.weights import diffusers_name
+        from acestep.models.checkpoint.weights import diffusers_name
 
         config = self.config
         with torch.device("meta"):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from acestep.models.config import ModelConfig
+from acestep.models.checkpoint.config import ModelConfig
 
 BRANCHES = 2  # of the guidance
 

@@ -142,8 +142,8 @@ def link_files(folder: Path, copy: Path) -> None:
 
 def with_context_note(run: Run, checkpoint: Path) -> Run:
     """The run with one more note where the checkout dropped the context audio on the way to the decoder."""
-    from acestep.models.config import read_config
-    from acestep.models.silence import load_silence_latent
+    from acestep.models.checkpoint.config import read_config
+    from acestep.models.checkpoint.silence import load_silence_latent
 
     if "context_latents" not in run.tensors:
         return run

@@ -115,8 +115,8 @@ class Reference:
     """PyTorch's decoder of a checkpoint on a device; `at` is called with the number of its evaluations so far."""
 
     def __init__(self, request: Request, device: str, at: Callable[[int], None]) -> None:
-        from acestep.models.checkpoints import load_decoder  # for seconds; --help needs none of it
-        from acestep.models.config import read_config
+        from acestep.models.checkpoint.config import read_config
+        from acestep.models.pytorch.loading import load_decoder  # for seconds; --help needs none of it
 
         if request.checkpoint is None:
             raise ValueError("the request names no checkpoint to load PyTorch's decoder from")
@@ -132,7 +132,7 @@ class Reference:
         """PyTorch runs all steps. A run with the very inputs of the one before is compared with the same result."""
         import torch
 
-        from acestep.models.torch_loop import torch_generate_diffusion
+        from acestep.models.pytorch.loop import torch_generate_diffusion
 
         given = {name: run.tensors[name].to(self.device) for name in INPUTS}
         asked = (request.steps, request.shift, request.guidance_scale)

@@ -31,9 +31,9 @@ def noise_distance(request: Request, run: Run) -> float | None:
 
 def load_vae(checkpoint: Path) -> Any:
     """The checkpoint's VAE in PyTorch, float32 on the CPU."""
-    from acestep.models.checkpoints import load_vae
-    from acestep.models.config import read_config
-    from acestep.models.layout import find_layout
+    from acestep.models.checkpoint.config import read_config
+    from acestep.models.checkpoint.layout import find_layout
+    from acestep.models.pytorch.loading import load_vae
 
     return load_vae(find_layout(checkpoint).vae, read_config(checkpoint))
 

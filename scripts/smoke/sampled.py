@@ -111,7 +111,7 @@ def timesteps_of_pytorch(decoder: Any, request: Request, run: Run) -> list[float
     """Those that diffusers' pipeline runs, found by running it on one frame with a decoder that computes nothing."""
     import torch
 
-    from acestep.models.torch_loop import torch_generate_diffusion
+    from acestep.models.pytorch.loop import torch_generate_diffusion
 
     class ZeroVelocity(torch.nn.Module):
         """A fake decoder with the config of the real one."""

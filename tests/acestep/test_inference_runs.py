@@ -13,7 +13,7 @@ from parity_helper import assert_equal, assert_near, relative_l2
 
 from acestep.errors import OutputError
 from acestep.inference import GenerationConfig, GenerationParams, GenerationResult, generate_music
-from acestep.models.torch_loop import torch_generate_diffusion
+from acestep.models.pytorch.loop import torch_generate_diffusion
 
 RATE = 48_000
 

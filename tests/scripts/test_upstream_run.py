@@ -386,8 +386,8 @@ class TestRefused:
 def test_a_context_that_became_silence_is_noted(tiny_root):
     import torch
 
-    from acestep.models.config import read_config
-    from acestep.models.silence import load_silence_latent
+    from acestep.models.checkpoint.config import read_config
+    from acestep.models.checkpoint.silence import load_silence_latent
 
     folder = tiny_root() / "checkpoints" / "acestep-v15-base"
     silence = torch.from_numpy(load_silence_latent(folder, read_config(folder))[:, :6])

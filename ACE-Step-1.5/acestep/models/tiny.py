@@ -23,8 +23,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
 from acestep.constants import TRACK_NAMES
-from acestep.models.layout import TEXT_ENCODER_FOLDER, VAE_FOLDER
-from acestep.models.weights import DECODER_PREFIX, ENCODER_PREFIX, NULL_CONDITION, upstream_name
+from acestep.models.checkpoint.layout import TEXT_ENCODER_FOLDER, VAE_FOLDER
+from acestep.models.checkpoint.weights import DECODER_PREFIX, ENCODER_PREFIX, NULL_CONDITION, upstream_name
 
 Kind = Literal["base", "turbo"]
 Shape = Literal["plain", "xl"]

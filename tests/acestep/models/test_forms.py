@@ -25,8 +25,8 @@ from parity_helper import assert_equal, assert_near
 
 from acestep.handler import AceStepHandler
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
-from acestep.models.config import read_config
-from acestep.models.weights import diffusers_name, full_name, upstream_name
+from acestep.models.checkpoint.config import read_config
+from acestep.models.checkpoint.weights import diffusers_name, full_name, upstream_name
 
 BACKENDS = pytest.mark.parametrize("use_mlx_dit", [True, False], ids=["mlx", "torch"])
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
@@ -48,7 +48,7 @@ def all_weights(handler: Any) -> dict[str, torch.Tensor]:
         "vae": handler.vae.vae,
         "text": handler.text_encoder.encoder,
         "condition": handler.model.encoder,
-        "decoder": handler.mlx_decoder.plain if handler.use_mlx_dit else handler.model.decoder,
+        "decoder": handler.mlx_decoder.reference if handler.use_mlx_dit else handler.model.decoder,
     }
     weights = {"silence": torch.from_numpy(handler.model.silence_latent)}
     for name, part in parts.items():
@@ -226,7 +226,7 @@ class TestThereAndBack:
         """As published, with 10 minutes of silence, which is what the library's own loader asks for."""
         from diffusers import AceStepPipeline
 
-        from acestep.models.checkpoints import load_condition_encoder, load_decoder
+        from acestep.models.pytorch.loading import load_condition_encoder, load_decoder
 
         shutil.copytree(tiny_root() / "checkpoints", tmp_path / "checkpoints")
         dit = tmp_path / "checkpoints" / DIT

@@ -45,7 +45,7 @@ def loaded_numbers(handler: AceStepHandler) -> dict[str, np.ndarray]:
         "encoder": handler.model.encoder,
         "vae": handler.vae.vae,
         "text": handler.text_encoder.encoder,
-        "decoder": handler.mlx_decoder.plain,
+        "decoder": handler.mlx_decoder.reference,
     }
     numbers = {
         f"{part}.{key}": np.array(value)

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from acestep.constants import TRACK_NAMES
-from acestep.models.config import read_config
+from acestep.models.checkpoint.config import read_config
+from acestep.models.checkpoint.tokenizer import load_tokenizer
 from acestep.models.tiny import write_tiny_checkpoint
-from acestep.models.tokenizer import load_tokenizer
 
 KINDS_AND_SHAPES = [(kind, shape) for kind in ("base", "turbo") for shape in ("plain", "xl")]
 

@@ -13,19 +13,19 @@ from safetensors.torch import load_file, save_file
 
 from acestep.errors import CheckpointError
 from acestep.handler import AceStepHandler
-from acestep.models.checkpoints import load_text_encoder
-from acestep.models.config import read_config, read_json
-from acestep.models.mlx.dit_convert import convert_and_load
-from acestep.models.mlx.dit_model import MLXDiTDecoder
-from acestep.models.mlx.text_convert import load_mlx_text_encoder
-from acestep.models.silence import load_silence_latent
-from acestep.models.tokenizer import load_tokenizer
-from acestep.models.weights import (
+from acestep.models.checkpoint.config import read_config, read_json
+from acestep.models.checkpoint.silence import load_silence_latent
+from acestep.models.checkpoint.tokenizer import load_tokenizer
+from acestep.models.checkpoint.weights import (
     check_weights,
     read_float32,
     sizes_of_checkpoint,
     weight_files,
 )
+from acestep.models.mlx.dit_convert import convert_and_load
+from acestep.models.mlx.dit_model import MLXDiTDecoder
+from acestep.models.mlx.text_convert import load_mlx_text_encoder
+from acestep.models.pytorch.loading import load_text_encoder
 
 WEIGHT = "decoder.layers.0.mlp.gate_proj.weight"
 

@@ -10,9 +10,9 @@ from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncod
 from diffusers.utils.torch_utils import randn_tensor
 
 from acestep.errors import BackendError
-from acestep.models.config import ModelConfig
+from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.parts import context_latents
-from acestep.models.torch_loop import torch_generate_diffusion
+from acestep.models.pytorch.loop import torch_generate_diffusion
 
 
 class AceStepConditionGenerationModel:

@@ -1,4 +1,4 @@
-"""Attention of the fast decoder: the same sums as the plain one's, over no more keys and memory than they need."""
+"""Attention of the fast decoder: equal to the reference decoder's, with no more keys and memory than it needs."""
 
 import math
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from acestep.models.config import ModelConfig
-from acestep.models.layout import find_layout
+from acestep.models.checkpoint.config import ModelConfig
+from acestep.models.checkpoint.layout import find_layout
+from acestep.models.checkpoint.silence import SILENCE
+from acestep.models.checkpoint.weights import ENCODER_PREFIX, NULL_CONDITION
 from acestep.models.mlx.condition_encoder import MLXConditionEncoder
 from acestep.models.mlx.loading import load_strictly, read_checkpoint
-from acestep.models.silence import SILENCE
-from acestep.models.weights import ENCODER_PREFIX, NULL_CONDITION
 
 
 def load_mlx_condition_encoder(folder: Path, config: ModelConfig) -> MLXConditionEncoder:

@@ -9,9 +9,9 @@ from dataclasses import replace
 import mlx.core as mx
 import mlx.nn as nn
 
-from acestep.models.config import ModelConfig, in_turn
-from acestep.models.mlx.dit_model import KeysAndValues, LayerConfig, MLXAttention, MLXSwiGLUMLP, rotate
-from acestep.models.mlx.tables import rotary_tables, sliding_window_mask
+from acestep.models.checkpoint.config import ModelConfig, in_turn
+from acestep.models.mlx.dit_model import KeysAndValues, LayerConfig, MLXAttention, MLXSwiGLUMLP, apply_rope
+from acestep.models.mlx.rope import rotary_tables, sliding_window_mask
 
 # Added to the scores of what is masked. Finite: a padded position whose keys are all masked attends to all of them
 # alike, as in diffusers; half the largest float32, as a kernel may multiply it by log2(e).
@@ -43,7 +43,9 @@ class MLXEncoderLayer(nn.Module):
         """x [batch, length, width], rotary (cos, sin), mask: added to the scores [batch, heads, length, length]."""
         h, attention = self.input_layernorm(x), self.self_attn
         keys, values = attention.keys_and_values(h)
-        x = x + attention.attend(rotate(attention.queries(h), *rotary), rotate(keys, *rotary), values, mask)
+        x = x + attention.attend(
+            apply_rope(attention.queries(h), *rotary), apply_rope(keys, *rotary), values, mask
+        )
         return x + self.mlp(self.post_attention_layernorm(x))
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from acestep.models.layout import find_layout
+from acestep.models.checkpoint.layout import find_layout
+from acestep.models.checkpoint.weights import DECODER_PREFIX
 from acestep.models.mlx.dit_model import MLXDiTDecoder
 from acestep.models.mlx.loading import load_strictly, read_checkpoint
-from acestep.models.weights import DECODER_PREFIX
 
 # The convolutions sit second in a container of the checkpoint, and MLX keeps their channels last:
 # Conv1d (out, in, k) -> (out, k, in), ConvTranspose1d (in, out, k) -> (out, k, in).

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import mlx.core as mx
 import mlx.nn as nn
 
-from acestep.models.config import ModelConfig
-from acestep.models.mlx.tables import rotary_tables, sliding_window_mask, timestep_frequencies
+from acestep.models.checkpoint.config import ModelConfig
+from acestep.models.mlx.rope import rotary_tables, sliding_window_mask, timestep_frequencies
 
 KeysAndValues = tuple[mx.array, mx.array]
 TIMESTEP_CHANNELS = 256
@@ -38,7 +38,7 @@ class LayerConfig(Protocol):
     def attention_bias(self) -> bool: ...
 
 
-def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
+def apply_rope(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
     """Rotary position embedding of x [batch, heads, length, head_dim]; halves are paired, not neighbours."""
     first, second = mx.split(x, 2, axis=-1)
     return x * cos + mx.concatenate([-second, first], axis=-1) * sin
@@ -156,13 +156,13 @@ class MLXDiTLayer(nn.Module):
         """[batch, 6, width] -> shift, scale and gate of the self-attention, then those of the feed-forward part."""
         return list(mx.split(self.scale_shift_table + modulation, 6, axis=1))
 
-    def rotated(
+    def queries_keys_values(
         self, x: mx.array, shift: mx.array, scale: mx.array, rotary: KeysAndValues
     ) -> tuple[mx.array, mx.array, mx.array]:
         """What the self-attention takes: queries, keys, values."""
         h = self.self_attn_norm(x) * (1 + scale) + shift
         keys, values = self.self_attn.keys_and_values(h)
-        return rotate(self.self_attn.queries(h), *rotary), rotate(keys, *rotary), values
+        return apply_rope(self.self_attn.queries(h), *rotary), apply_rope(keys, *rotary), values
 
     def feed_forward(self, x: mx.array, shift: mx.array, scale: mx.array, gate: mx.array) -> mx.array:
         """The last third of the layer."""
@@ -174,7 +174,7 @@ class MLXDiTLayer(nn.Module):
         """x [batch, length, width], modulation [batch, 6, width], rotary (cos, sin), encoder (keys, values)."""
         shift, scale, gate, *of_mlp = self.modulated(modulation)
         window = mask if self.is_sliding else None
-        x = x + gate * self.self_attn.attend(*self.rotated(x, shift, scale, rotary), window)
+        x = x + gate * self.self_attn.attend(*self.queries_keys_values(x, shift, scale, rotary), window)
         x = x + self.cross_attn.attend(self.cross_attn.queries(self.cross_attn_norm(x)), *encoder)
         return self.feed_forward(x, *of_mlp)
 
@@ -213,7 +213,7 @@ class MLXDiTDecoder(nn.Module):
         states = project(self.condition_embedder, encoder_hidden_states)
         return [layer.cross_attn.keys_and_values(states) for layer in self.layers]
 
-    def _patches(self, context_latents: mx.array, hidden_states: mx.array) -> mx.array:
+    def _patchify(self, context_latents: mx.array, hidden_states: mx.array) -> mx.array:
         """[batch, frames, channels] of both -> [batch, patches, width]; an odd end is filled with zeros."""
         frames = mx.concatenate([context_latents, hidden_states], axis=-1)
         missing = -frames.shape[1] % self.config.patch_size
@@ -245,7 +245,7 @@ class MLXDiTDecoder(nn.Module):
         if cache is not None and use_cache:
             cache.pairs = pairs
 
-        x = self._patches(context_latents, hidden_states)
+        x = self._patchify(context_latents, hidden_states)
         rotary, mask = self._tables_for(x.shape[1])
         for layer, encoder in zip(self.layers, pairs, strict=True):
             x = layer(x, modulation + modulation_r, rotary, mask, encoder)

@@ -10,18 +10,18 @@ import mlx.core as mx
 import numpy as np
 
 from acestep.models.mlx.dit_model import KeysAndValues, MLXCrossAttentionCache, MLXDiTDecoder
+from acestep.models.mlx.rope import rotary_tables
 from acestep.models.mlx.streams import stream_for
-from acestep.models.mlx.tables import rotary_tables
 
-# What a layer's cross-attention hears in one branch: keys and values, or the constant vector that they come to.
-Heard = KeysAndValues | mx.array
+# What a layer's cross-attention takes in one branch: keys and values, or the constant vector that it adds.
+CrossAttentionInput = KeysAndValues | mx.array
 
 
 @dataclass
 class Branch:
-    """A branch of the guidance: what each layer hears, [items, ...] or constant, and the stream that computes it."""
+    """cond or uncond: what each layer's cross-attention takes, [items, ...] or constant, and the stream it runs on."""
 
-    heard: Sequence[Heard]
+    cross_attention: Sequence[CrossAttentionInput]
     stream: Any = None
 
     def computing(self) -> AbstractContextManager[Any]:
@@ -41,21 +41,21 @@ class PreparedRun:
 
 
 def prepare(
-    plain: MLXDiTDecoder,
+    reference: MLXDiTDecoder,
     run: MLXCrossAttentionCache,
     hidden_states: mx.array,
     encoder_hidden_states: mx.array,
 ) -> PreparedRun:
     """From what the run says of itself and what its first evaluation is given; everything is computed on return."""
-    config = plain.config
+    config = reference.config
     timesteps = np.asarray(run.timesteps, dtype=np.float32)
-    embeddings, modulations = plain.time_embed(mx.array(timesteps))
-    embedding_r, modulation_r = plain.time_embed_r(mx.zeros(1))  # t - r is 0 in inference
+    embeddings, modulations = reference.time_embed(mx.array(timesteps))
+    embedding_r, modulation_r = reference.time_embed_r(mx.zeros(1))  # t - r is 0 in inference
     items = len(hidden_states) // (2 if run.guided else 1)
-    branches = [Branch(plain.encoder_keys_and_values(encoder_hidden_states[:items]))]
+    branches = [Branch(reference.encoder_keys_and_values(encoder_hidden_states[:items]))]
     if run.guided:
         null = encoder_hidden_states[items : items + 1, :1]
-        branches.append(Branch(null_constants(plain, null)))
+        branches.append(Branch(uncond_constants(reference, null)))
     patches = -(-hidden_states.shape[1] // config.patch_size)
     prepared = PreparedRun(
         rows={t: row for row, t in enumerate(timesteps.tolist())},
@@ -64,7 +64,7 @@ def prepare(
         rotary=rotary_tables(patches, config.head_dim, config.rope_theta),
         branches=branches,
     )
-    mx.eval(prepared.embeddings, prepared.modulations, [branch.heard for branch in branches])
+    mx.eval(prepared.embeddings, prepared.modulations, [branch.cross_attention for branch in branches])
     if run.guided:
         # Only BLAS uses more than one thread of a CPU stream. With a stream each, the branches compute the rest,
         # the softmax above all, on two cores at once.
@@ -72,14 +72,14 @@ def prepare(
     return prepared
 
 
-def null_constants(plain: MLXDiTDecoder, null: mx.array) -> list[mx.array]:
+def uncond_constants(reference: MLXDiTDecoder, null: mx.array) -> list[mx.array]:
     """The null embedding [1, 1, encoder width] -> what each layer's cross-attention adds, [1, 1, width].
 
-    The null branch hears this embedding at every place. Whatever weights a query gives to the places, they sum to 1
-    over equal values: one place is as good as all.
+    In the uncond branch every position of the encoder states is this embedding. Attention weights sum to 1 and all
+    values are equal, so the result is the value of one position, whatever the query.
     """
     constants = []
-    for layer, (_, values) in zip(plain.layers, plain.encoder_keys_and_values(null), strict=True):
+    for layer, (_, values) in zip(reference.layers, reference.encoder_keys_and_values(null), strict=True):
         attention = layer.cross_attn
         values = mx.repeat(values, attention.heads // attention.kv_heads, axis=1)
         constants.append(attention.o_proj(values.swapaxes(1, 2).flatten(2, 3)))

@@ -9,7 +9,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from acestep.errors import CheckpointError
-from acestep.models.weights import (
+from acestep.models.checkpoint.weights import (
     check_dtypes,
     check_keys,
     check_weights,

@@ -7,10 +7,10 @@ import mlx.core as mx
 
 from acestep.core.generation.handler.request_values import show
 from acestep.errors import CheckpointError
-from acestep.models.config import ModelConfig, check_library_config, read_json
+from acestep.models.checkpoint.config import ModelConfig, check_library_config, read_json
+from acestep.models.checkpoint.weights import TRANSFORMERS_STEM
 from acestep.models.mlx.loading import load_strictly, read_model
 from acestep.models.mlx.text_encoder import MLXTextEncoder, TextEncoderConfig
-from acestep.models.weights import TRANSFORMERS_STEM
 
 # What the encoder here has in one form only: the value that is meant where the file does not say.
 FIXED = {"hidden_act": "silu", "use_sliding_window": False, "model_type": "qwen3"}

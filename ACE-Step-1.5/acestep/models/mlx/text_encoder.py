@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from acestep.models.mlx.condition_encoder import MASKED, MLXEncoderLayer
-from acestep.models.mlx.tables import rotary_tables
+from acestep.models.mlx.rope import rotary_tables
 
 
 @dataclass(frozen=True)

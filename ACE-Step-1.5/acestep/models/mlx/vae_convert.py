@@ -9,11 +9,11 @@ import mlx.nn as nn
 
 from acestep.constants import LATENT_FRAMES_PER_SECOND, SAMPLE_RATE
 from acestep.errors import CheckpointError
-from acestep.models.config import ModelConfig, check_library_config, read_json
+from acestep.models.checkpoint.config import ModelConfig, check_library_config, read_json
+from acestep.models.checkpoint.weights import DIFFUSERS_STEM
 from acestep.models.mlx.loading import check_shapes, read_model
 from acestep.models.mlx.vae_layers import Conv1d, DownsamplingConv1d, Snake1d, UpsamplingConv1d
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck, VAEConfig
-from acestep.models.weights import DIFFUSERS_STEM
 
 
 def _stored_shapes(name: str, module: nn.Module) -> dict[str, tuple[int, ...]]:

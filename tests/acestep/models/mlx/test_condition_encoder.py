@@ -13,14 +13,14 @@ from mlx.utils import tree_flatten
 from parity_helper import assert_equal, assert_near
 
 from acestep.errors import CheckpointError
-from acestep.models.checkpoints import load_condition_encoder
-from acestep.models.config import ModelConfig, read_config
+from acestep.models.checkpoint.config import ModelConfig, read_config
+from acestep.models.checkpoint.silence import load_silence_latent
+from acestep.models.checkpoint.weights import upstream_name
 from acestep.models.mlx.condition_convert import load_mlx_condition_encoder
 from acestep.models.mlx.condition_encoder import MLXEncoderLayer
 from acestep.models.mlx.loading import load_strictly
-from acestep.models.mlx.tables import rotary_tables
-from acestep.models.silence import load_silence_latent
-from acestep.models.weights import upstream_name
+from acestep.models.mlx.rope import rotary_tables
+from acestep.models.pytorch.loading import load_condition_encoder
 
 TEXT, LYRICS = 21, 43  # tokens; the window of the tiny checkpoint is 16
 

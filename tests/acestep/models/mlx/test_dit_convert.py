@@ -14,7 +14,7 @@ from parity_helper import assert_equal
 from safetensors.torch import load_file, save_file
 
 from acestep.errors import CheckpointError
-from acestep.models.config import read_config
+from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx.dit_convert import convert_and_load, convert_decoder_weights
 from acestep.models.mlx.dit_model import MLXDiTDecoder
 from acestep.models.mlx.loading import load_strictly

@@ -13,7 +13,7 @@ from parity_helper import assert_equal, assert_near, relative_l2
 
 from acestep.models.mlx import dit_generate
 from acestep.models.mlx.dit_generate import draw_noise, mlx_generate_diffusion
-from acestep.models.torch_loop import torch_generate_diffusion
+from acestep.models.pytorch.loop import torch_generate_diffusion
 
 BOUND = 2e-6  # relative L2 of the final latents
 

@@ -11,10 +11,10 @@ import torch
 from fork_helper import Conditions, random_conditions
 from parity_helper import assert_equal, assert_near
 
+from acestep.models.checkpoint.weights import upstream_name
 from acestep.models.mlx.dit_convert import convert_decoder_weights
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
 from acestep.models.mlx.loading import load_strictly
-from acestep.models.weights import upstream_name
 
 BOUND = 1e-5  # max |a - b| / max |b|
 WINDOW_FRAMES = 32  # the tiny window: 16 patches
@@ -156,7 +156,7 @@ class TestStages:
 
     def test_patches(self, pair: SimpleNamespace, seen: Any) -> None:
         c = random_conditions(pair.config, 2, 75)
-        ours = pair.mlx._patches(mx.array(c.context.numpy()), mx.array(c.noise.numpy()))
+        ours = pair.mlx._patchify(mx.array(c.context.numpy()), mx.array(c.noise.numpy()))
         assert_near(ours, seen["proj_in_conv"][2].transpose(1, 2), largest=BOUND, what="patches")
 
     def test_encoder_states(self, pair: SimpleNamespace, seen: Any) -> None:

@@ -14,7 +14,7 @@ from parity_helper import assert_equal, assert_near
 from acestep.models.mlx import attention, dit_generate
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
-from acestep.models.torch_loop import torch_generate_diffusion
+from acestep.models.pytorch.loop import torch_generate_diffusion
 
 BOUND = 5e-6  # max |a - b| / max |b|
 WINDOW = 16  # patches, of 2 frames
@@ -122,9 +122,9 @@ class TestLoop:
     ) -> None:
         c = random_conditions(pair.config, batch, frames)
         monkeypatch.setattr(dit_generate, "draw_noise", lambda _seed, _shape: mx.array(c.noise.numpy()))
-        plain_calls: list[Any] = []
+        reference_calls: list[Any] = []
         fast = MLXFastDecoder(pair.mlx)
-        monkeypatch.setattr(fast, "plain", WithoutCalls(pair.mlx, plain_calls))
+        monkeypatch.setattr(fast, "reference", WithoutCalls(pair.mlx, reference_calls))
         decoder = CountingDecoder(fast)
         ours = dit_generate.mlx_generate_diffusion(
             decoder,
@@ -150,7 +150,7 @@ class TestLoop:
             **options,
         )
         assert decoder.evaluations == len(options.get("timesteps", range(27)))
-        assert plain_calls == []
+        assert reference_calls == []
         assert_near(ours["target_latents"], theirs.latents, l2=2e-6, what="latents")
 
     def test_a_loaded_handler_has_it(self, mlx_handler: Any) -> None:

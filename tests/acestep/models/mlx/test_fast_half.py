@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 from parity_helper import assert_near
 
 from acestep.handler import AceStepHandler
-from acestep.models.config import read_config
+from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx.dit_convert import convert_and_load
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_generate import mlx_generate_diffusion
@@ -70,7 +70,7 @@ def test_handler_loads_what_was_asked_for(tiny_root: Any) -> None:
     handler = AceStepHandler()
     message, loaded = handler.initialize_service(tiny_root(), device="cpu", mlx_precision="float16")
     assert loaded, message
-    assert handler.mlx_decoder.plain.layers[0].mlp.up_proj.weight.dtype == mx.float16
+    assert handler.mlx_decoder.reference.layers[0].mlp.up_proj.weight.dtype == mx.float16
 
 
 def test_unknown_precision_is_refused(tiny_root: Any) -> None:

@@ -10,7 +10,7 @@ import mlx.core as mx
 import pytest
 
 from acestep.errors import CheckpointError
-from acestep.models.config import ModelConfig, read_config
+from acestep.models.checkpoint.config import ModelConfig, read_config
 from acestep.models.mlx.vae_convert import load_mlx_vae
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

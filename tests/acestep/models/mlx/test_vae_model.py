@@ -13,7 +13,7 @@ from diffusers import AutoencoderOobleck
 from diffusers.models.autoencoders.autoencoder_oobleck import OobleckDecoderBlock, OobleckEncoderBlock
 from parity_helper import assert_equal, assert_near
 
-from acestep.models.config import read_config
+from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx import vae_model
 from acestep.models.mlx.tiling import CACHE_LIMIT, in_tiles, limited_cache
 from acestep.models.mlx.vae_convert import load_layers, load_mlx_vae

@@ -10,11 +10,11 @@ from acestep.core.generation.handler.generate_music_request import check_flag
 from acestep.core.generation.handler.request_values import show
 from acestep.core.generation.handler.upstream_fields import LOADING_OFF_ONLY, check_off
 from acestep.errors import AceStepError, BackendError, CheckpointError
-from acestep.models.config import ModelConfig, read_config
-from acestep.models.memory import FLOAT32, check_memory, weights_in_memory
+from acestep.models.checkpoint.config import ModelConfig, read_config
+from acestep.models.checkpoint.memory import FLOAT32, check_memory, weights_in_memory
+from acestep.models.checkpoint.weights import check_weights, weight_sources
 from acestep.models.mlx import why_mlx_is_unavailable
 from acestep.models.parts import AudioVAE, ConditionModel, Parts, TextEncoder
-from acestep.models.weights import check_weights, weight_sources
 
 TORCH_PACKAGES = ("torch", "diffusers", "transformers")
 
@@ -162,7 +162,7 @@ def _load_on_mlx(folder: Path, config: ModelConfig, device: Any, precision: Any)
     check_weights_of(folder, precision != "float32", "cpu", on_mlx=True)
     import mlx.core as mx
 
-    from acestep.models.mlx.load import load_parts
+    from acestep.models.mlx.parts import load_parts
 
     return load_parts(folder, config, precision), mx.default_device().type.name, precision
 
@@ -172,7 +172,7 @@ def _load_on_torch(folder: Path, config: ModelConfig, device: Any, precision: An
     check_torch()
     from acestep.core.generation.handler.device import resolve_device
     from acestep.core.generation.handler.precision import resolve_precision
-    from acestep.models.torch_parts import load_parts
+    from acestep.models.pytorch.parts import load_parts
 
     device = resolve_device(device)
     precision = resolve_precision(precision, device)

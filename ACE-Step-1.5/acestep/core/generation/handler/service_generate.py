@@ -6,7 +6,7 @@ import numpy as np
 
 from acestep.constants import SAMPLE_RATE
 from acestep.core.generation.handler.conditioning_target import check_range
-from acestep.models.config import ModelConfig
+from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.parts import ConditionModel
 
 

@@ -9,11 +9,11 @@ from transformers import Qwen3Model
 
 from acestep.core.generation.handler.precision import halve
 from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
-from acestep.models.checkpoints import load_condition_encoder, load_decoder, load_text_encoder, load_vae
-from acestep.models.config import ModelConfig
-from acestep.models.layout import find_layout
+from acestep.models.checkpoint.config import ModelConfig
+from acestep.models.checkpoint.layout import find_layout
+from acestep.models.checkpoint.tokenizer import load_tokenizer
 from acestep.models.parts import Parts
-from acestep.models.tokenizer import load_tokenizer
+from acestep.models.pytorch.loading import load_condition_encoder, load_decoder, load_text_encoder, load_vae
 
 
 class TorchAudioVAE:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from parity_helper import assert_equal
 
-from acestep.models.mlx.tables import rotary_tables, sliding_window_mask, timestep_frequencies
+from acestep.models.mlx.rope import rotary_tables, sliding_window_mask, timestep_frequencies
 
 
 @pytest.mark.parametrize("length", [1, 38, 7500], ids="length_{}".format)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from acestep.errors import CheckpointError
-from acestep.models.layout import find_layout
-from acestep.models.weights import (
+from acestep.models.checkpoint.layout import find_layout
+from acestep.models.checkpoint.weights import (
     DECODER_PREFIX,
     DIFFUSERS_STEM,
     TRANSFORMERS_STEM,

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from acestep.errors import CheckpointError
-from acestep.models.config import read_json
-from acestep.models.layout import find_layout
+from acestep.models.checkpoint.config import read_json
+from acestep.models.checkpoint.layout import find_layout
 
 if TYPE_CHECKING:  # a run on MLX needs no PyTorch
     import torch

@@ -19,11 +19,11 @@ from parity_helper import assert_equal, assert_near, relative_l2
 from transformers import AutoTokenizer
 
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
-from acestep.models.checkpoints import load_condition_encoder, load_decoder, load_text_encoder, load_vae
-from acestep.models.config import read_config
+from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx.dit_generate import draw_noise
 from acestep.models.mlx.model import POSTERIOR_DRAW
-from acestep.models.torch_loop import torch_generate_diffusion, without_trailing_zeros
+from acestep.models.pytorch.loading import load_condition_encoder, load_decoder, load_text_encoder, load_vae
+from acestep.models.pytorch.loop import torch_generate_diffusion, without_trailing_zeros
 
 SEED = 11
 

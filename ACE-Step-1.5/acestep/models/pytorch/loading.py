@@ -12,10 +12,10 @@ from transformers import Qwen3Model
 from acestep.constants import LATENT_FRAMES_PER_SECOND, SAMPLE_RATE
 from acestep.core.generation.handler.request_values import show
 from acestep.errors import CheckpointError
-from acestep.models.config import ModelConfig, check_library_config, read_json
-from acestep.models.layout import find_layout
-from acestep.models.silence import SILENCE, load_silence_latent
-from acestep.models.weights import (
+from acestep.models.checkpoint.config import ModelConfig, check_library_config, read_json
+from acestep.models.checkpoint.layout import find_layout
+from acestep.models.checkpoint.silence import SILENCE, load_silence_latent
+from acestep.models.checkpoint.weights import (
     DECODER_PREFIX,
     DIFFUSERS_STEM,
     ENCODER_PREFIX,

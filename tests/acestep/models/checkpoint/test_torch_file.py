@@ -11,7 +11,7 @@ import torch
 from parity_helper import assert_equal
 
 from acestep.errors import CheckpointError
-from acestep.models.torch_file import read_torch_tensor
+from acestep.models.checkpoint.torch_file import read_torch_tensor
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)

@@ -10,7 +10,7 @@ from typing import Any
 from acestep.constants import LATENT_FRAMES_PER_SECOND
 from acestep.core.generation.handler.request_values import show
 from acestep.errors import CheckpointError
-from acestep.models.layout import MODEL_INDEX, Layout, find_layout
+from acestep.models.checkpoint.layout import MODEL_INDEX, Layout, find_layout
 
 LAYER_TYPES = ("sliding_attention", "full_attention")
 PIPELINE = "AceStepPipeline"
@@ -180,8 +180,8 @@ def _of_diffusers(folder: Path, layout: Layout) -> dict[str, _Entry]:
     own = {*OF_CONDITION_ENCODER, "timbre_fix_frame"}
     decoder = _entries(path, found, {f.name: f.name for f in fields(ModelConfig) if f.name not in own})
     width = found.get("encoder_hidden_size")
-    heard = decoder["hidden_size"] if width is None else _Entry(path, "encoder_hidden_size", width)
-    encoder = _of_condition_encoder(layout.condition_encoder, {**decoder, "encoder_hidden_size": heard})
+    width = decoder["hidden_size"] if width is None else _Entry(path, "encoder_hidden_size", width)
+    encoder = _of_condition_encoder(layout.condition_encoder, {**decoder, "encoder_hidden_size": width})
     frames = _Entry(path, "timbre_fix_frame", TIMBRE_SECONDS * LATENT_FRAMES_PER_SECOND)
     return {**encoder, **decoder, "timbre_fix_frame": frames}
 

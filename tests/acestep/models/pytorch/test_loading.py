@@ -14,15 +14,15 @@ from parity_helper import assert_equal
 from safetensors.torch import load_file, save_file
 
 from acestep.errors import CheckpointError
-from acestep.models.checkpoints import (
+from acestep.models.checkpoint.config import read_config
+from acestep.models.checkpoint.silence import load_silence_latent
+from acestep.models.checkpoint.weights import upstream_name
+from acestep.models.pytorch.loading import (
     load_condition_encoder,
     load_decoder,
     load_text_encoder,
     load_vae,
 )
-from acestep.models.config import read_config
-from acestep.models.silence import load_silence_latent
-from acestep.models.weights import upstream_name
 
 Tensors = dict[str, torch.Tensor]
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from acestep.models.config import ModelConfig
-from acestep.models.layout import find_layout
+from acestep.models.checkpoint.config import ModelConfig
+from acestep.models.checkpoint.layout import find_layout
+from acestep.models.checkpoint.silence import load_silence_latent
+from acestep.models.checkpoint.tokenizer import load_tokenizer
 from acestep.models.mlx.condition_convert import load_mlx_condition_encoder
 from acestep.models.mlx.dit_convert import convert_and_load
 from acestep.models.mlx.dit_fast import MLXFastDecoder
@@ -13,8 +15,6 @@ from acestep.models.mlx.streams import reused_stream
 from acestep.models.mlx.text_convert import load_mlx_text_encoder
 from acestep.models.mlx.vae_convert import load_mlx_vae
 from acestep.models.parts import Parts
-from acestep.models.silence import load_silence_latent
-from acestep.models.tokenizer import load_tokenizer
 
 
 def load_parts(folder: Path, config: ModelConfig, precision: str) -> Parts:

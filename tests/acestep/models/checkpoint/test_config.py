@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from acestep.errors import CheckpointError
-from acestep.models.config import ModelConfig, read_config
+from acestep.models.checkpoint.config import ModelConfig, read_config
 from acestep.models.tiny import tiny_config
 
 

@@ -6,10 +6,16 @@ import numpy as np
 
 from acestep.constants import LATENT_FRAMES_PER_SECOND, MAX_CONTEXT_SECONDS
 from acestep.errors import CheckpointError
-from acestep.models.config import ModelConfig
-from acestep.models.layout import find_layout
-from acestep.models.torch_file import read_torch_tensor
-from acestep.models.weights import DIFFUSERS_STEM, check_dtypes, check_values, read_values, weight_files
+from acestep.models.checkpoint.config import ModelConfig
+from acestep.models.checkpoint.layout import find_layout
+from acestep.models.checkpoint.torch_file import read_torch_tensor
+from acestep.models.checkpoint.weights import (
+    DIFFUSERS_STEM,
+    check_dtypes,
+    check_values,
+    read_values,
+    weight_files,
+)
 
 SILENCE = "silence_latent"
 MAX_FRAMES = MAX_CONTEXT_SECONDS * LATENT_FRAMES_PER_SECOND

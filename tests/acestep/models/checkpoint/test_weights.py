@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from acestep.errors import CheckpointError
-from acestep.models.weights import (
+from acestep.models.checkpoint.weights import (
     diffusers_name,
     name_keys,
     read_tensors,

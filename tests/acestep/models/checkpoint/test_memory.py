@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from acestep.errors import CheckpointError
 from acestep.handler import AceStepHandler
-from acestep.models import memory, torch_parts
-from acestep.models.memory import available_memory, check_memory, weights_in_memory
-from acestep.models.mlx import load as mlx_load
+from acestep.models.checkpoint import memory
+from acestep.models.checkpoint.memory import available_memory, check_memory, weights_in_memory
+from acestep.models.mlx import parts as mlx_parts
+from acestep.models.pytorch import parts as torch_parts
 
 MEMINFO = "MemTotal:       24684308 kB\nMemFree:         1009460 kB\nMemAvailable:   20011812 kB\n"
 VM_STAT = """Mach Virtual Memory Statistics: (page size of 16384 bytes)
@@ -146,7 +147,7 @@ def test_loading_is_refused_before_anything_is_loaded(
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
     loaded: list[str] = []
-    for module in (mlx_load, torch_parts):
+    for module in (mlx_parts, torch_parts):
         monkeypatch.setattr(module, "load_parts", lambda *_, module=module: loaded.append(module))
     handler = AceStepHandler()
     message, ok = handler.initialize_service(tiny_root(), device="cpu", use_mlx_dit=use_mlx_dit)

@@ -5,7 +5,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from acestep.errors import CheckpointError
-from acestep.models.config import read_json
+from acestep.models.checkpoint.config import read_json
 
 
 class TextTokenizer:

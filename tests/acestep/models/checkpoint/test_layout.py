@@ -12,7 +12,7 @@ import torch
 from checkpoint_forms import rewrite, rewrite_json, to_diffusers
 
 from acestep.handler import AceStepHandler
-from acestep.models.layout import Layout, find_layout
+from acestep.models.checkpoint.layout import Layout, find_layout
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 FILES = [

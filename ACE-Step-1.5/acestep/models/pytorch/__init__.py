@@ -1,0 +1,1 @@
+"""The parts of a checkpoint on PyTorch: diffusers and transformers hold them."""
