@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import torch
 
 from .imports import CannotProbe
@@ -32,7 +33,7 @@ class CountingDecoder:
     def __call__(
         self, hidden_states: Any, timestep: Any, *_: Any, cache: Any = None, **__: Any
     ) -> tuple[Any, Any]:
-        values = set(torch.tensor(timestep.tolist(), dtype=torch.float32).flatten().tolist())
+        values = set(np.ravel(np.array(timestep.tolist(), dtype=np.float32)).tolist())
         if len(values) != 1:
             raise RuntimeError(f"one decoder evaluation was given several timesteps: {sorted(values)}")
         self.timesteps += values

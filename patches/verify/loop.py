@@ -19,7 +19,8 @@ from .trace import StepTrace
 class RandomVelocityDecoder(CountingDecoder):
     """Counts, keeps the latents of each evaluation, and returns random velocities of a known seed.
 
-    Both guidance branches get the same velocity, so that guidance of any kind and size changes nothing.
+    Both guidance branches get the same velocity, so that guidance of any kind and size changes nothing. Velocities are
+    uniform with mean 0 and variance 1: normal ones take six times as long to draw, most of a run at real size.
     """
 
     def __init__(self, seed: int, batch: int, trace: StepTrace | None = None) -> None:
@@ -37,8 +38,11 @@ class RandomVelocityDecoder(CountingDecoder):
         if self._trace is not None:
             self._trace.decoder_called()
         self.latents.append(np.array(hidden_states[: self.batch].astype(mx.float32)))
-        self.velocities.append(self._random.standard_normal(self.latents[-1].shape, dtype=np.float32))
-        velocity = mx.array(self.velocities[-1]).astype(hidden_states.dtype)
+        drawn = self._random.random(self.latents[-1].shape, dtype=np.float32)
+        drawn -= 0.5
+        drawn *= 12**0.5
+        self.velocities.append(drawn)
+        velocity = mx.array(drawn).astype(hidden_states.dtype)
         branches = hidden_states.shape[0] // self.batch
         return mx.concatenate([velocity] * branches, axis=0) if branches > 1 else velocity, cache
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from patches.harness.imports import CannotProbe, StubModule
 from patches.harness.process import ChildResult, Limits
 from patches.verify import VerifyReport, run, verify_checkout
+from patches.verify.cases import Case, plan_cases
 from patches.verify.runs import run_cases
 from tests.patches.verify.checkouts import Checkout
 
@@ -50,10 +51,15 @@ def run_here(module: str, request: dict[str, Any], limits: Limits | None = None)
 
 @pytest.fixture
 def verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., VerifyReport]:
-    """verify(checkout, **options): the report, made in this process."""
+    """verify(checkout, runs=None, **options): the report, made in this process; of the base cases, those that run in
+    one of these ways."""
     monkeypatch.setattr(run, "run_module", run_here)
 
-    def make(checkout: Checkout, **options: Any) -> VerifyReport:
+    def make(checkout: Checkout, runs: Collection[str] | None = None, **options: Any) -> VerifyReport:
+        def planned(*arguments: Any) -> list[Case]:
+            return [case for case in plan_cases(*arguments) if not runs or case.run in ("", *runs)]
+
+        monkeypatch.setattr(run, "plan_cases", planned)
         root = tmp_path / f"checkout_{len(list(tmp_path.iterdir()))}"
         return verify_checkout(checkout.write(root), **{"steps": STEPS, **options})
 

@@ -271,3 +271,25 @@ UNCOUNTED: dict[str, Edit] = {
 }
 
 ALL = {**TRACED, **COUNTED, **UNCOUNTED}
+
+# How base cases are run, see plan_cases. An edit is found by the first of them, unless FOUND_BY names another one.
+IN_ORDER, REAL_SIZE = "in order", "batch of 2 at 60 s"
+RUNS = {
+    IN_ORDER,
+    "guidance 7",
+    "compiled",
+    "worker thread",
+    "shift 1",
+    "shift 2.5",
+    REAL_SIZE,
+    "reverse order",
+}
+FOUND_BY = {
+    "only_guided_is_cut": "guidance 7",
+    "only_a_worker_thread_is_cut": "worker thread",
+    "only_a_batch_is_cut": REAL_SIZE,
+    "only_long_latents_are_cut": REAL_SIZE,
+    "only_shift_1_is_cut": "shift 1",
+    "only_a_compiled_step_is_cut": "compiled",
+    "largest_count_so_far": "reverse order",
+}

@@ -6,16 +6,17 @@ import pytest
 
 from patches.verify import VerifyReport, render_report
 from tests.patches.verify.checkouts import ERAS, Checkout, patched
-from tests.patches.verify.cuts import ALL, MARK, TRACED, UNCOUNTED
+from tests.patches.verify.cuts import ALL, FOUND_BY, IN_ORDER, MARK, REAL_SIZE, RUNS, TRACED, UNCOUNTED
 
 Verify = Callable[..., VerifyReport]
-# every edit on one era, and on the others too where there is time
+# Every edit on one era with all cases except those at real size, which take as long as all others; on the other eras
+# with the cases that find it.
 CASES = [
-    pytest.param(
-        name, era, id=f"{name}-{era}", marks=[] if position % len(ERAS) == place else [pytest.mark.slow]
-    )
+    pytest.param(name, era, runs, id=f"{name}-{era}")
     for position, name in enumerate(ALL)
     for place, era in enumerate(ERAS)
+    for found_by in ({IN_ORDER, FOUND_BY.get(name, IN_ORDER)},)
+    for runs in ((RUNS - {REAL_SIZE}) | found_by if position % len(ERAS) == place else found_by,)
 ]
 
 
@@ -24,6 +25,7 @@ def test_patched_checkout_is_honoured(verify: Verify, era: str) -> None:
     report = verify(patched(era))
     assert report.honoured, render_report(report)
     assert report.cut == ()
+    assert {r.run for r in report.results} == {"", *RUNS}
     assert {(r.request, r.evaluated) for r in report.results if r.model == "base"} == {
         ("1 step", 1),
         ("8 steps", 8),
@@ -35,10 +37,10 @@ def test_patched_checkout_is_honoured(verify: Verify, era: str) -> None:
     }
 
 
-@pytest.mark.parametrize(("name", "era"), CASES)
-def test_cut_is_not_honoured(verify: Verify, name: str, era: str) -> None:
+@pytest.mark.parametrize(("name", "era", "runs"), CASES)
+def test_cut_is_not_honoured(verify: Verify, name: str, era: str, runs: set[str]) -> None:
     checkout = ALL[name](patched(era))
-    report = verify(checkout)
+    report = verify(checkout, runs)
     assert not report.honoured, render_report(report)
     if name in TRACED:
         assert report.cut[0].endswith(f" at {marked_line(checkout)}"), "\n".join(report.cut)
