@@ -10,7 +10,7 @@ from .engine.diff import prefix_in_repository, unified_diff
 from .engine.plan import Plan, make_plan, make_revert
 from .engine.series import Series, choose
 from .engine.states import Conflict
-from .engine.write import Change, holds, write_all
+from .engine.write import Change, holds, remove_leftovers, write_all
 from .lego import LEGO
 from .report import CANNOT, DONE, NOT_DONE, Outcome, check_facts, check_status, check_text, command, refusal
 from .steps import STEPS
@@ -66,6 +66,7 @@ def apply(options: argparse.Namespace) -> Outcome:
     checkout, series, plan = _planned(options)
     if plan.having(Conflict):
         return _refused(checkout, series, plan)
+    remove_leftovers(plan.before)
     if options.verify:
         return _apply_and_verify(checkout, series, plan)
     notes = [*_write(plan.changes), *note_on_wavelet_correction(checkout)]
@@ -109,6 +110,7 @@ def _apply_and_verify(checkout: Checkout, series: Series, plan: Plan) -> Outcome
 def revert(options: argparse.Namespace) -> Outcome:
     checkout, series = _chosen(options)
     plan = make_revert(checkout, series)
+    remove_leftovers(plan.before)
     changes = list(
         reversed(plan.changes)
     )  # the callers first: a call never passes what is not taken any more

@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -47,7 +47,6 @@ def write_all(changes: Sequence[Change]) -> list[str]:
     with _signals_wait():
         try:
             for target, change in zip(targets, changes, strict=True):
-                _remove_leftovers(target)
                 _refuse_changed(change, target)
                 temporary, note = _stage(target, change.after)
                 staged.append(temporary)
@@ -187,14 +186,16 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _remove_leftovers(target: Path) -> None:
+def remove_leftovers(paths: Iterable[Path]) -> None:
     """Removes the staged files of runs that were killed; those of a process that is alive are left alone."""
     if os.name != "posix":  # elsewhere asking whether a process is alive would end it
         return
-    for path in target.parent.glob(f".{target.name}.*{_SUFFIX}"):
-        number = path.name[len(target.name) + 2 :].partition(".")[0]
-        if number.isdigit() and not _is_alive(int(number)):
-            path.unlink(missing_ok=True)
+    for target in (path.resolve() for path in paths):
+        for path in target.parent.glob(f".{target.name}.*{_SUFFIX}"):
+            number = path.name[len(target.name) + 2 :].partition(".")[0]
+            if number.isdigit() and not _is_alive(int(number)):
+                with contextlib.suppress(OSError):  # a folder that cannot be written stops an edit by itself
+                    path.unlink()
 
 
 def _is_alive(process: int) -> bool:

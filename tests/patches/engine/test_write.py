@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -283,54 +284,73 @@ def test_group_writable_file_of_another_owner_is_patched_and_its_new_owner_is_sa
         assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (65534, 65534, 0o664)
 
 
+@pytest.mark.parametrize("verb", ["apply", "revert"])
 def test_staged_files_of_a_killed_run_are_removed_and_those_of_a_living_run_are_not(
-    one_file: tuple[Path, Change],
+    tmp_path: Path, verb: str
 ) -> None:
-    path, change = one_file
-    living, dead = (path.with_name(f".f.py.{pid}.x.patches-tmp") for pid in (os.getpid(), 2**22 + 1))
+    root = BEFORE.write(tmp_path)
+    if verb == "apply":  # nothing is left to write: a run may have been killed with all of its files in place
+        main(["apply", str(root)])
+    before, target = contents(root), locate(root).execute
+    living, dead = (target.with_name(f".{target.name}.{n}.x.patches-tmp") for n in (os.getpid(), 2**22 + 1))
     living.touch()
     dead.touch()
-    write_all([change])
-    assert contents(path.parent) == {"f.py": b"new", living.name: b""}
+    assert main([verb, str(root)]) == 0
+    assert contents(root) == {**before, living.relative_to(root).as_posix(): b""}
 
 
 KILLED = """
 import os, signal, sys
+from types import SimpleNamespace
+import patches.verify
+from patches.cli import main
 left, replace = int(sys.argv.pop()), os.replace
-def replace_then_kill(*names):
+def next_step():
     global left
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    replace(*names)
     left -= 1
-os.replace = replace_then_kill
-from patches.cli import main
+def replace_file(*names):
+    next_step()
+    replace(*names)
+def verify_checkout(_):
+    next_step()
+    return SimpleNamespace(honoured=False, problem=None, to_json=dict)
+os.replace, patches.verify.verify_checkout = replace_file, verify_checkout
+patches.verify.render_report = lambda _: ""
 sys.exit(main(sys.argv[1:]))
 """
 
 
 @pytest.mark.subprocess
 @pytest.mark.parametrize(
-    ("verb", "after", "left"),
+    ("command", "steps", "left"),
     [
-        ("apply", 1, ["generate"]),
-        ("apply", 2, ["diffusion", "generate"]),
-        ("revert", 1, ["diffusion", "generate"]),
+        pytest.param("apply --verify", 0, [], id="before-the-first-file"),
+        pytest.param("apply --verify", 1, ["generate"], id="after-one-file"),
+        pytest.param("apply --verify", 2, ["diffusion", "generate"], id="after-two-files"),
+        pytest.param("apply --verify", 3, ["execute", "diffusion", "generate"], id="during-the-proof"),
+        pytest.param("apply --verify", 5, ["diffusion", "generate"], id="one-file-put-back"),
+        pytest.param("apply --verify", 6, ["generate"], id="two-files-put-back"),
+        pytest.param("revert", 1, ["diffusion", "generate"], id="revert-after-one-file"),
     ],
 )
-def test_killed_between_two_files_is_shown_and_finished(
-    tmp_path: Path, verb: str, after: int, left: list[str]
+def test_what_a_kill_leaves_is_shown_and_finished_by_apply_and_by_revert(
+    tmp_path: Path, command: str, steps: int, left: list[str]
 ) -> None:
-    root = BEFORE.write(tmp_path)
-    before = contents(root)
-    if verb == "revert":
-        assert main(["apply", str(root)]) == 0
-    command = [sys.executable, "-c", KILLED, verb, str(root), str(after)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, timeout=60, check=False)
+    root, order = BEFORE.write(tmp_path / "checkout"), ["execute", "diffusion", "generate"]
+    old = contents(root)
+    assert main(["apply", str(root)]) == 0
+    new = contents(root)
+    if command != "revert":
+        assert main(["revert", str(root)]) == 0
+    killed = [sys.executable, "-c", KILLED, *command.split(), str(root), str(steps)]
+    done = subprocess.run(killed, cwd=PROJECT, capture_output=True, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert done.stdout == b""
     assert patched(root) == left
-    assert main(["check", str(root)]) == 1
-    assert main([verb, str(root)]) == 0
-    assert patched(root) == ([] if verb == "revert" else ["execute", "diffusion", "generate"])
-    assert main(["revert", str(root)]) == 0
-    assert contents(root) == before
+    assert main(["check", str(root)]) == (0 if left == order else 1)
+    copy = shutil.copytree(root, tmp_path / "copy")
+    for verb, folder, state in (("apply", root, new), ("revert", copy, old)):
+        assert main([verb, str(folder)]) == 0
+        assert contents(folder) == state
