@@ -11,6 +11,7 @@ from .engine.plan import Plan, make_plan, make_revert
 from .engine.series import Series, choose
 from .engine.states import Conflict
 from .engine.write import Change, holds, remove_leftovers, write_all
+from .errors import WriteFailed
 from .lego import LEGO
 from .report import CANNOT, DONE, NOT_DONE, Outcome, check_facts, check_status, check_text, command, refusal
 from .steps import STEPS
@@ -26,9 +27,20 @@ def written_files() -> list[str]:
 
 
 def what_was_written() -> str:
-    """One sentence for whoever interrupts the process."""
-    names = written_files()
-    return f"These files are written: {', '.join(names)}." if names else "All files are as they were."
+    """What the files of this process hold now, for whoever interrupts it."""
+    written = written_files()
+    others = [
+        str(change.path)
+        for change in _changes
+        if str(change.path) not in written and not holds(change.path, change.before)
+    ]
+    said = [f"These files are written: {', '.join(written)}."] if written else []
+    said += [_left_alone(others)] if others else []
+    return " ".join(said) or "All files are as they were."
+
+
+def _left_alone(names: Sequence[str]) -> str:
+    return f"Changed by something else meanwhile, and left as they are: {', '.join(names)}."
 
 
 def listing() -> str:
@@ -87,24 +99,25 @@ def _apply_and_verify(checkout: Checkout, series: Series, plan: Plan) -> Outcome
     try:
         notes = _write(changes)
         report = verify_checkout(checkout.root)
-        keep = report.honoured
     except BaseException:
         _write_back(changes)
         raise
-    names = [checkout.name(change.path) for change in changes]
-    facts = {"written": names if keep else [], "notes": notes, "proof": report.to_json()}
-    if keep:
+    others = [checkout.name(path) for path, source in plan.after.items() if not holds(path, source.data)]
+    facts = {"notes": notes, "proof": report.to_json()}
+    text, names = render_report(report), [checkout.name(change.path) for change in changes]
+    if report.honoured and not others:
         notes += note_on_wavelet_correction(checkout)
-        what = [f"kept: {name}" for name in names] or [
+        kept = [f"kept: {name}" for name in names] or [
             f"{checkout.root}: nothing to patch, nothing was written."
         ]
-        return Outcome(DONE, "\n".join([render_report(report), *what, *notes]), {**facts, "state": "proved"})
+        facts |= {"state": "proved", "written": names}
+        return Outcome(DONE, "\n".join([text, *kept, *notes]), facts)
+    back = [f"put back: {name}" for name in names if name not in others]
     _write_back(changes)
-    back = "Not kept: every file is as it was before." if changes else "Nothing was written."
-    status = CANNOT if report.problem else NOT_DONE
-    return Outcome(
-        status, "\n".join([render_report(report), back]), {**facts, "state": "not proved"}, is_error=True
-    )
+    left = [f"{_left_alone(others)} See what they hold: {command('check', checkout.root)}"] if others else []
+    facts |= {"state": "not proved", "written": [], "changed_meanwhile": others}
+    lines = [text, *(back if names else ["Nothing was written."]), *left]
+    return Outcome(CANNOT if report.problem else NOT_DONE, "\n".join(lines), facts, is_error=True)
 
 
 def revert(options: argparse.Namespace) -> Outcome:
@@ -162,5 +175,12 @@ def _write(changes: Sequence[Change]) -> list[str]:
 
 
 def _write_back(changes: Sequence[Change]) -> None:
-    """Every byte of the files that were written; a file that somebody changed since is named and left."""
-    write_all([change.undone for change in reversed(changes) if holds(change.path, change.after)])
+    """Puts back every file that still holds what was written. Raises WriteFailed where the system refuses that."""
+    try:
+        write_all([change.undone for change in reversed(changes) if holds(change.path, change.after)])
+    except WriteFailed as error:
+        raise WriteFailed(
+            error.reason,
+            f"The edits are not proved, and putting the files back failed. {what_was_written()} When the disk takes "
+            "writes again, run `revert`.",
+        ) from error

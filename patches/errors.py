@@ -30,7 +30,11 @@ class ChangedMeanwhile(KitError):
 
 
 class WriteFailed(KitError):
-    """The system refused a write; everything that had been replaced was put back."""
+    """The system refused a write. `reason` says which; `now` what the files hold after that, and what to do."""
+
+    def __init__(self, reason: str, now: str) -> None:
+        super().__init__(f"{reason} {now}")
+        self.reason = reason
 
 
 class CannotRevert(KitError):

@@ -61,7 +61,8 @@ def write_all(changes: Sequence[Change]) -> list[str]:
             )
             _put_back(targets, changes, reason)
             raise WriteFailed(
-                f"{reason} All files are as they were; make the folder and the files writable, then run this again."
+                reason,
+                "All files are as they were; make the folder and the files writable, then run this again.",
             ) from error
         except BaseException as error:
             _put_back(targets, changes, str(error) or "Interrupted.")
@@ -110,8 +111,9 @@ def _put_back(targets: Sequence[Path], changes: Sequence[Change], reason: str) -
     except OSError as error:
         names = ", ".join(str(change.path) for _, change in replaced)
         raise WriteFailed(
-            f"{reason} Putting back what was written failed as well ({error.strerror}): {names} hold the new text, the "
-            "others the old one. When the disk takes writes again, run the same command to finish, or `revert`."
+            reason,
+            f"Putting back what was written failed as well ({error.strerror}): {names} hold the new text, the others "
+            "the old one. When the disk takes writes again, run the same command to finish, or `revert`.",
         ) from error
 
 

@@ -140,27 +140,97 @@ def test_apply_and_revert_write_once_and_say_so(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().out == f"{root}: holds no text of this kit.\n"
 
 
+PARTS = {
+    "three-files": (BEFORE, [GENERATE, DIFFUSION, EXECUTE]),
+    "two-files": (UPSTREAM, [GENERATE, DIFFUSION]),
+    "nothing-to-write": (OTHER, []),
+}
+
+
+@pytest.mark.parametrize(("checkout", "names"), PARTS.values(), ids=PARTS)
 @pytest.mark.parametrize("honoured", [True, False], ids=["honoured", "not-honoured"])
 def test_apply_verify_keeps_the_edits_only_where_the_run_shows_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], honoured: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    honoured: bool,
+    checkout: MiniCheckout,
+    names: list[str],
 ) -> None:
-    root = BEFORE.write(tmp_path)
+    root = checkout.write(tmp_path)
     before, seen = contents(root), []
 
     def verify(_: Path) -> SimpleNamespace:
         seen.append(contents(root))
-        return SimpleNamespace(honoured=honoured, problem=None, to_json=lambda: {"honoured": honoured})
+        return report_of(honoured)
 
     monkeypatch.setattr("patches.verify.verify_checkout", verify)
     monkeypatch.setattr("patches.verify.render_report", lambda _: "the report")
     assert main(["apply", "--verify", str(root)]) == (0 if honoured else 1)
     shown = capsys.readouterr()
-    assert seen[0] != before
+    assert [name for name in before if seen[0][name] != before[name]] == sorted(names)
     assert contents(root) == (seen[0] if honoured else before)
-    assert shown.out == (
-        f"the report\nkept: {GENERATE}\nkept: {DIFFUSION}\nkept: {EXECUTE}\n" if honoured else ""
+    if honoured:
+        said = [f"kept: {name}" for name in names] or [f"{root}: nothing to patch, nothing was written."]
+    else:
+        said = [f"put back: {name}" for name in names] or ["Nothing was written."]
+    assert (shown.out if honoured else shown.err) == "\n".join(["the report", *said, ""])
+    assert (shown.err if honoured else shown.out) == ""
+
+
+def report_of(honoured: bool) -> SimpleNamespace:
+    return SimpleNamespace(honoured=honoured, problem=None, to_json=lambda: {"honoured": honoured})
+
+
+@pytest.mark.parametrize("honoured", [True, False], ids=["honoured", "not-honoured"])
+@pytest.mark.parametrize("name", [DIFFUSION, EXECUTE], ids=["patched-file", "file-that-needs-nothing"])
+def test_file_that_something_else_changes_during_the_proof_is_left_and_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    honoured: bool,
+) -> None:
+    root = UPSTREAM.write(tmp_path)
+    before = contents(root)
+
+    def verify(_: Path) -> SimpleNamespace:
+        with (root / name).open("ab") as file:
+            file.write(b"# more\n")
+        return report_of(honoured)
+
+    monkeypatch.setattr("patches.verify.verify_checkout", verify)
+    monkeypatch.setattr("patches.verify.render_report", lambda _: "the report")
+    assert main(["apply", "--verify", str(root)]) == 1
+    after = contents(root)
+    assert after.pop(name).endswith(b"# more\n")
+    assert after == {other: before[other] for other in after}
+    back = [f"put back: {other}" for other in (GENERATE, DIFFUSION) if other != name]
+    left = (
+        f"Changed by something else meanwhile, and left as they are: {name}. See what they hold: "
+        f"{python('check', root)}"
     )
-    assert shown.err == ("" if honoured else "the report\nNot kept: every file is as it was before.\n")
+    assert capsys.readouterr().err == "\n".join(["the report", *back, left, ""])
+
+
+def test_edits_that_cannot_be_put_back_are_said_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = UPSTREAM.write(tmp_path)
+    monkeypatch.setattr(commands, "_changes", [])
+
+    def verify(_: Path) -> SimpleNamespace:
+        monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anything
+        return report_of(False)
+
+    monkeypatch.setattr("patches.verify.verify_checkout", verify)
+    monkeypatch.setattr("patches.verify.render_report", lambda _: "the report")
+    assert main(["apply", "--verify", str(root)]) == 3
+    assert capsys.readouterr().err == (
+        f"{root / DIFFUSION}: expected to be able to write, found: the file is read-only. The edits are not proved, "
+        f"and putting the files back failed. These files are written: {root / GENERATE}, {root / DIFFUSION}. When the "
+        "disk takes writes again, run `revert`.\n"
+    )
 
 
 def test_apply_verify_puts_every_byte_back_where_the_proof_fails(
