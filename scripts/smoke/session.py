@@ -22,6 +22,7 @@ from smoke.progress import Parts, showing
 from smoke.request import Request
 from smoke.run import Run, Tree
 from smoke.stem import Row, files_of, labels_of, mix_of, stems_of
+from smoke.texts import check_texts
 
 AFTER, BEFORE = "after: this fork", "before: patches reverted"
 CANNOT = 3
@@ -91,6 +92,7 @@ def run_smoke(
         if first.checkpoint is None:
             parts.begin("preparing")
         checkpoint = first.checkpoint or write_tiny(scratch / "tiny")
+        check_texts(requests, checkpoint, len(context) / SAMPLE_RATE)
         requests = [replace(request, checkpoint=checkpoint) for request in requests]
         judged = AFTER if checkout is None else checkout.name
         folder = RunFolder(out, [request.track for request in requests], scratch)

@@ -1,5 +1,6 @@
 """Caption, track and lyrics to the text encoder's states."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,48 @@ from acestep.models.parts import TextEncoder
 
 MAX_PROMPT_TOKENS = 256
 MAX_LYRIC_TOKENS = 2048
+
+Tokenizer = Callable[[str], list[int]]
+
+
+def prompt_tokens(
+    tokenizer: Tokenizer,
+    instruction: str,
+    caption: str,
+    bpm: int | None,
+    keyscale: str,
+    timesignature: str,
+    seconds: float,
+) -> list[int]:
+    """The tokens of the prompt; RequestError where the text encoder takes fewer. seconds: of the context."""
+    fields = {
+        "caption": caption,
+        "instruction": instruction,
+        "key": keyscale,
+        "time signature": timesignature,
+    }
+    prompt = format_prompt(instruction, caption, bpm, keyscale, timesignature, seconds)
+    return _tokens(tokenizer, "the prompt has", prompt, fields, MAX_PROMPT_TOKENS)
+
+
+def lyric_tokens(tokenizer: Tokenizer, lyrics: str, vocal_language: str) -> list[int]:
+    """The tokens of the lyrics; RequestError where the lyric encoder takes fewer."""
+    fields = {"lyrics": lyrics, "vocal language": vocal_language}
+    text = format_lyrics(lyrics, vocal_language)
+    return _tokens(tokenizer, "lyrics and language have", text, fields, MAX_LYRIC_TOKENS)
+
+
+def _tokens(tokenizer: Tokenizer, what: str, text: str, fields: dict[str, str], limit: int) -> list[int]:
+    """The tokens of a text; where they are more than `limit`, the field that has most of them is named."""
+    tokens = tokenizer(text)
+    if len(tokens) > limit:
+        name = max(fields, key=lambda name: len(tokenizer(fields[name])))
+        verb = "are" if name == "lyrics" else "is"
+        raise RequestError(
+            f"the {name} {verb} too long: {what} {len(tokens)} tokens in all, at most {limit} are possible; "
+            f"shorten the {name}"
+        )
+    return tokens
 
 
 class ConditioningTextMixin:
@@ -32,31 +75,13 @@ class ConditioningTextMixin:
         """Text states [1, length, text width], lyric states likewise, and a bool mask [1, length] of each.
 
         They are one item's, which serves a batch. The lyrics' states are embeddings: the lyric encoder does the rest.
-        RequestError where the prompt or the lyrics do not fit the encoder.
+        RequestError where the prompt or the lyrics have too many tokens.
         """
-        prompt = format_prompt(instruction, caption, bpm, keyscale, timesignature, seconds)
-        of_prompt = {
-            "caption": caption,
-            "instruction": instruction,
-            "keyscale": keyscale,
-            "timesignature": timesignature,
-        }
-        of_lyrics = {"lyrics": lyrics, "vocal_language": vocal_language}
-        text = self._tokens(of_prompt, prompt, MAX_PROMPT_TOKENS)
-        lyric = self._tokens(of_lyrics, format_lyrics(lyrics, vocal_language), MAX_LYRIC_TOKENS)
+        text = prompt_tokens(self.text_tokenizer, instruction, caption, bpm, keyscale, timesignature, seconds)
+        lyric = lyric_tokens(self.text_tokenizer, lyrics, vocal_language)
         return {
             "text_hidden_states": self.text_encoder.encode(text),
             "text_attention_mask": np.ones((1, len(text)), dtype=bool),
             "lyric_hidden_states": self.text_encoder.embed(lyric),
             "lyric_attention_mask": np.ones((1, len(lyric)), dtype=bool),
         }
-
-    def _tokens(self, parts: dict[str, str], text: str, limit: int) -> list[int]:
-        """Of a text made of the parts; RequestError, which names the longest, where they are more than the limit."""
-        tokens: list[int] = self.text_tokenizer(text)
-        if len(tokens) > limit:
-            name = max(parts, key=lambda name: len(parts[name]))
-            raise RequestError(
-                f"the {name} is too long: its prompt is {len(tokens)} tokens, at most {limit} fit; shorten the {name}"
-            )
-        return tokens

@@ -45,12 +45,12 @@ class ServiceGenerateMixin:
         """
         seconds = audio.shape[-1] / SAMPLE_RATE
         check_range(repainting_start, repainting_end, seconds)
-        source = self._encode_audio_to_latents(audio, seeds)
-        mask = self._build_chunk_mask(*source.shape[1:], repainting_start, repainting_end)
-        silence = self.model.silence_latent[:, : self.config.timbre_fix_frame]
         payload = self._prepare_text_conditioning_inputs(
             instruction, caption, lyrics, vocal_language, bpm, keyscale, timesignature, seconds
         )
+        source = self._encode_audio_to_latents(audio, seeds)
+        mask = self._build_chunk_mask(*source.shape[1:], repainting_start, repainting_end)
+        silence = self.model.silence_latent[:, : self.config.timbre_fix_frame]
         payload |= {
             "src_latents": source,
             "chunk_mask": np.repeat(mask[None], len(seeds), axis=0),

@@ -9,6 +9,7 @@ from parity_helper import assert_equal, assert_near
 
 from acestep.core.generation.handler.conditioning_text import MAX_LYRIC_TOKENS, MAX_PROMPT_TOKENS
 from acestep.errors import RequestError
+from acestep.inference import GenerationConfig, GenerationParams, generate_music
 
 
 def encode(handler: Any, **changes: Any) -> dict[str, np.ndarray]:
@@ -104,25 +105,56 @@ def test_every_word_matters(mlx_handler: Any, changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "limit"),
+    ("field", "named", "kind", "limit"),
     [
-        ("caption", "text", MAX_PROMPT_TOKENS),
-        ("instruction", "text", MAX_PROMPT_TOKENS),
-        ("keyscale", "text", MAX_PROMPT_TOKENS),
-        ("lyrics", "lyric", MAX_LYRIC_TOKENS),
-        ("vocal_language", "lyric", MAX_LYRIC_TOKENS),
+        ("caption", "the caption is too long: the prompt has", "text", MAX_PROMPT_TOKENS),
+        ("instruction", "the instruction is too long: the prompt has", "text", MAX_PROMPT_TOKENS),
+        ("keyscale", "the key is too long: the prompt has", "text", MAX_PROMPT_TOKENS),
+        ("timesignature", "the time signature is too long: the prompt has", "text", MAX_PROMPT_TOKENS),
+        ("lyrics", "the lyrics are too long: lyrics and language have", "lyric", MAX_LYRIC_TOKENS),
+        (
+            "vocal_language",
+            "the vocal language is too long: lyrics and language have",
+            "lyric",
+            MAX_LYRIC_TOKENS,
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused_not_cut(mlx_handler: Any, name: str, kind: str, limit: int) -> None:
+def test_what_does_not_fit_is_refused_not_cut(
+    mlx_handler: Any, field: str, named: str, kind: str, limit: int
+) -> None:
     """Each q is a token of its own to the tiny tokenizer."""
 
     def count(letters: int) -> int:
-        return encode(mlx_handler, **{name: "q" * letters})[f"{kind}_attention_mask"].shape[1]
+        return encode(mlx_handler, **{field: "q" * letters})[f"{kind}_attention_mask"].shape[1]
 
     as_many_as_fit = limit - count(1) + 1
     assert count(as_many_as_fit) == limit
     with pytest.raises(RequestError) as refused:
         count(as_many_as_fit + 1)
+    shorten = named.removeprefix("the ").partition(" is ")[0].partition(" are ")[0]
     assert str(refused.value) == (
-        f"the {name} is too long: its prompt is {limit + 1} tokens, at most {limit} fit; shorten the {name}"
+        f"{named} {limit + 1} tokens in all, at most {limit} are possible; shorten the {shorten}"
     )
+
+
+def test_the_field_with_the_most_tokens_is_named(mlx_handler: Any) -> None:
+    """Not the one with the most characters: the words of the caption are one token each."""
+    with pytest.raises(RequestError, match=r"^the key is too long"):
+        encode(mlx_handler, caption="warm lead vocals over a soft groove " * 12, keyscale="q" * 180)
+
+
+def test_texts_are_refused_before_the_context_is_encoded(
+    mlx_handler: Any, context_wav: Any, monkeypatch: Any
+) -> None:
+    """Encoding takes minutes at real size."""
+    monkeypatch.setattr(
+        type(mlx_handler.vae), "sample_latents", lambda *_: pytest.fail("the context was encoded")
+    )
+    result = generate_music(
+        mlx_handler,
+        None,
+        GenerationParams(src_audio=context_wav, caption="q" * 300),
+        GenerationConfig(),
+    )
+    assert "the caption is too long" in str(result.error)
