@@ -45,6 +45,7 @@ from smoke.request import (  # noqa: E402
 )
 from smoke.session import run_smoke  # noqa: E402
 from smoke.session_file import read_session  # noqa: E402
+from smoke.tree import SWITCHES  # noqa: E402
 
 USAGE, CANNOT = 2, 3
 
@@ -144,6 +145,13 @@ def smoke(
             "--worker-thread", help="Call the checkout as its UI and API do, not from the main thread."
         ),
     ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Switch a default of the checkout off, several if given again: {', '.join(SWITCHES)}.",
+            show_default="none",
+        ),
+    ] = None,
     compare: Annotated[
         str | None,
         typer.Option(
@@ -188,7 +196,7 @@ def smoke(
         raise RequestError(
             "--before runs this fork without the patches, --acestep-root a checkout in its place: give one"
         )
-    checkout = Checkout.asked(acestep_root, python, worker_thread)
+    checkout = Checkout.asked(acestep_root, python, worker_thread, without or [])
     if session is not None:
         if track or layer:
             raise RequestError("--session has the layers in its file: leave --track and --layer out")

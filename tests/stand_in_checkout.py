@@ -54,7 +54,14 @@ def generate_music(dit_handler, llm_handler, params, config, save_dir=None):
         json.dump({"params": asdict(params), "config": asdict(config), "environment": dict(os.environ)}, file)
     if HABITS.get("refuses"):
         return GenerationResult(success=False, error=HABITS["refuses"])
-    return GenerationResult(**dit_handler.generate(params, config))
+    if HABITS.get("asks_for") and params.thinking and llm_handler is not None:
+        llm_handler.generate_with_stop_condition(
+            infer_type=HABITS["asks_for"], use_cot_metas=params.use_cot_metas, use_constrained_decoding=True
+        )
+    options = {
+        "dcw_enabled": params.dcw_enabled,
+    }
+    return GenerationResult(**dit_handler.generate(params, config, **options))
 """
 
 HANDLER = """
@@ -147,11 +154,14 @@ class AceStepHandler:
     def generate_instruction(self, task_type, track_name=None):
         return f"{task_type} of {track_name}"
 
-    def _mlx_run_diffusion(self, noise, states, context, schedule):
+    def is_turbo_model(self):
+        return False
+
+    def _mlx_run_diffusion(self, noise, states, context, schedule, dcw_enabled=False):
         in_thread = threading.current_thread() is not threading.main_thread()
         if HABITS.get("mlx_fails") or (in_thread and HABITS.get("fails_in_threads")):
             raise RuntimeError("There is no Stream in this thread.\\nAnd more lines.")
-        return self.loop(self.step(), noise, states, context, schedule)
+        return self.loop(self.step(), noise, states, context, schedule, dcw_enabled)
 
     def step(self):
         def step(xt, t, states, context):
@@ -165,9 +175,10 @@ class AceStepHandler:
             return self.mlx_decoder(**inputs)[0]
         return mx.compile(step) if HABITS.get("compiles") else step
 
-    def loop(self, step, x, states, context, schedule):
+    def loop(self, step, x, states, context, schedule, dcw_enabled=False):
         for t, after in zip(schedule, schedule[1:] + [0.0]):
             x = x - step(x, mx.full((x.shape[0],), t), states, context) * (t - after)
+            x = 1.5 * x if dcw_enabled else x
             mx.eval(x)
             time.sleep(self.seconds_a_step)
         return x
@@ -175,7 +186,8 @@ class AceStepHandler:
     def tiled_decode(self, latents):
         return mx.array([[[0.5, -2.0, 0.5, 1.0], [0.5, 0.5, -0.5, 0.0]]])
 
-    def generate(self, params, config):
+    def generate(self, params, config, dcw_enabled):
+        options = {"dcw_enabled": dcw_enabled} if HABITS.get("corrects") else {}
         steps = HABITS.get("always") or params.inference_steps
         schedule = [1.0 - i / steps for i in range(steps)]
         if HABITS.get("stores") and self.stored is not None:
@@ -207,7 +219,7 @@ class AceStepHandler:
             latents = on_torch()
         else:
             try:
-                latents = self._mlx_run_diffusion(*inputs)
+                latents = self._mlx_run_diffusion(*inputs, **options)
                 if HABITS.get("hides_torch"):
                     latents = on_torch()
             except Exception:

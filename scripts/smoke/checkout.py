@@ -8,14 +8,16 @@ missing, and all of that has to end up, or not happen, in the scratch folder.
 import os
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from acestep.errors import BackendError, CheckpointError, RequestError
 from patches.checkout import locate
 from patches.errors import KitError, WrongFolder
 from smoke.request import AUTO, Request
-from smoke.run import Run, Tree
+from smoke.run import Tree
+from smoke.tree import SWITCHES
 
 LOADED_BESIDES = ("vae", "Qwen3-Embedding-0.6B")
 # Upstream wants these to be there before it loads anything, and LEGO never reads them.
@@ -24,18 +26,23 @@ NEVER_LOADED = ("acestep-v15-turbo", "acestep-5Hz-lm-1.7B")
 
 @dataclass(frozen=True)
 class Checkout:
-    """A checkout to drive: its root, the interpreter that was named for it, and the thread to call it from."""
+    """A checkout to drive: its root, the interpreter that was named for it, the thread to call it from, and which of
+    its defaults are switched off."""
 
     root: Path
     python: Path | None = None
     worker_thread: bool = False
+    without: Sequence[str] = ()
 
     @classmethod
-    def asked(cls, root: Path | None, python: Path | None, worker_thread: bool) -> "Checkout | None":
+    def asked(
+        cls, root: Path | None, python: Path | None, worker_thread: bool, without: Sequence[str]
+    ) -> "Checkout | None":
         """What the options ask for; RequestError where they ask for half of it."""
         if root is not None:
-            return cls(root, python, worker_thread)
-        for option, given in (("--python", python is not None), ("--worker-thread", worker_thread)):
+            return cls(root, python, worker_thread, tuple(dict.fromkeys(without)))
+        options = {"--python": python, "--worker-thread": worker_thread, "--without": without}
+        for option, given in options.items():
             if given:
                 raise RequestError(
                     f"{option} says how a checkout is run; name the checkout with --acestep-root"
@@ -65,6 +72,9 @@ class Checkout:
             raise RequestError(f"--acestep-root {error}") from None
         except KitError:
             pass  # it cannot be patched; whether it can be run is another matter
+        unknown = [name for name in self.without if name not in SWITCHES]
+        if unknown:
+            raise RequestError(f"--without is {unknown[0]!r}, expected {' or '.join(SWITCHES)}")
         if self.python is not None and not os.access(self.python, os.X_OK):
             raise RequestError(
                 f"--python {self.python} is no program that can be started; give the path of a Python"
@@ -119,6 +129,7 @@ def prepare(checkout: Checkout, checkpoint: Path, scratch: Path) -> Tree:
         python=checkout.interpreter()[0],
         folder=scratch,
         worker_thread=checkout.worker_thread,
+        without=checkout.without,
         environment={
             "ACESTEP_PROJECT_ROOT": str(scratch),
             "HF_MODULES_CACHE": str(scratch / "modules"),
@@ -138,21 +149,3 @@ def link_files(folder: Path, copy: Path) -> None:
             shutil.copy(path, copy / path.name)
         else:
             (copy / path.name).symlink_to(path.resolve())
-
-
-def with_context_note(run: Run, checkpoint: Path) -> Run:
-    """The run with one more note where the checkout dropped the context audio on the way to the decoder."""
-    from acestep.models.checkpoint.config import read_config
-    from acestep.models.checkpoint.silence import load_silence_latent
-
-    if "context_latents" not in run.tensors:
-        return run
-    source, _ = run.tensors["context_latents"].chunk(2, dim=-1)
-    silence = load_silence_latent(checkpoint, read_config(checkpoint))[:, : source.shape[1]]
-    if silence.shape != source.shape or not (source.numpy() == silence).all():
-        return run
-    note = (
-        "the context audio never reached the decoder: every frame of it was silence (upstream before 2026-03-10), "
-        "and the stem fits its length alone"
-    )
-    return replace(run, notes=[*run.notes, note])

@@ -31,7 +31,6 @@ from smoke import evaluations, lifeline, tree, watch  # noqa: E402
 NEEDED = ("task_type", "instruction", "src_audio", "inference_steps", "guidance_scale", "shift")
 BATCH_SIZE = 1  # a run a stem: each is counted and compared for itself
 CONFIG = ("batch_size", "use_random_seed", "seeds")
-OFF = {"dcw_enabled": False}  # upstream's wavelet correction, which the reference does not have
 PACKAGES = ("torch", "mlx", "transformers", "diffusers", "numpy")
 
 
@@ -104,13 +103,20 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
 def generate(
     handler: Any, inference: Any, watched: watch.Watched, order: dict[str, Any], file: Path
 ) -> dict[str, Any]:
-    """One stem on the loaded handler, its tensors written to `file`; returns what was seen of it alone."""
+    """One stem on the loaded handler, its tensors written to `file`; returns what was seen of it alone.
+
+    A field that the run was not asked for is left at the tree's own default, unless --without switches it off.
+    """
     instruction = handler.generate_instruction("lego", track_name=order["track"])
-    wanted = {"instruction": instruction, **order["params"], **OFF}
+    off, notes = tree.switched_off(inference.GenerationParams, order["without"])
+    wanted = {"instruction": instruction, **order["params"], **off}
     params, left_out = tree.known_fields(inference.GenerationParams, wanted, NEEDED)
     wanted = {name: order["config"][name] for name in CONFIG}
     config, _ = tree.known_fields(inference.GenerationConfig, wanted, CONFIG)
-    result = called(order["worker_thread"], lambda: inference.generate_music(handler, None, params, config))
+    language_model = None if "thinking" in order["without"] else watch.FakeLanguageModel()
+    result = called(
+        order["worker_thread"], lambda: inference.generate_music(handler, language_model, params, config)
+    )
     if not result.success:
         problem = tree.problem(result.error or "")
         is_usage = type(getattr(result, "exception", None)).__name__ == "RequestError"
@@ -134,7 +140,12 @@ def generate(
         "prompt": watched.missing_from_prompt(
             [instruction, order["params"]["caption"], order["params"]["lyrics"]]
         ),
-        "notes": left_out,
+        "options": {
+            "dcw": watched.dcw,
+            "language_model": None if language_model is None else language_model.asked_for,
+            "replaced_defaults": tree.replaced_defaults(params),
+        },
+        "notes": notes + left_out,
     }
 
 

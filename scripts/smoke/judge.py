@@ -14,6 +14,11 @@ DECODED_BOUND = 5e-2  # tiles, half precision and MLX's VAE are closer; another 
 UPDATE_BOUND = 5e-7  # the update is computed in float32 in any case
 HALF_BOUND = 1e-2  # of float16 and bfloat16, for latents and velocities
 PROMPT_HOLDS = "the text encoder was given the instruction, the caption and the lyrics"
+FINDING_HOLDS = {
+    "context": "the context audio reached the decoder",
+    "dcw": "the wavelet correction (DCW) is off",
+    "thinking": "no audio codes are requested of a language model",
+}
 PYTORCH = "PyTorch's"
 SILENCE_RMS = 1e-3  # -60 dBFS, before any gain: normalisation lifts a collapsed stem and hides it
 CLIPPED_SHARE = 1e-3
@@ -130,6 +135,7 @@ def judge(run: Run, distances: Distances | None, samples: int) -> list[Check]:
             f"{run.requested} steps were requested, the decoder was evaluated {run.evaluated} times",
         ),
         *([] if run.prompt is None else [Check("prompt", not run.prompt, run.prompt or PROMPT_HOLDS)]),
+        *(Check(name, not problem, problem or FINDING_HOLDS[name]) for name, problem in run.findings.items()),
         *(Check(stage.name, stage.holds, stage.sentence(run.dtype)) for stage in compared),
         Check(
             "length",

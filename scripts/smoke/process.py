@@ -38,6 +38,7 @@ class Process:
             "device": shared.device,
             "precision": shared.precision_fields(),
             "worker_thread": tree.worker_thread,
+            "without": list(tree.without),
         }
         self._errors = folder / "errors.txt"
         self._stack = ExitStack()

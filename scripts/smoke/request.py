@@ -82,7 +82,7 @@ class Request:
             )
 
     def params_fields(self) -> dict[str, Any]:
-        """GenerationParams but for the instruction, which the handler words."""
+        """GenerationParams but for the instruction, which the handler words; the rest keeps its defaults."""
         return {
             "task_type": "lego",
             "src_audio": str(self.context),
@@ -95,10 +95,6 @@ class Request:
             "keyscale": self.key,
             "repainting_start": self.start,
             "repainting_end": self.end,
-            "thinking": False,
-            "use_cot_metas": False,
-            "use_cot_caption": False,
-            "use_cot_language": False,
         }
 
     def precision_fields(self) -> dict[str, str]:

@@ -20,7 +20,8 @@ class Tree:
     """What is run: `root` holds the `acestep` package, `checkpoint` is a DiT folder that it can load.
 
     folder: the current folder of the run, None for this process's own; worker_thread: the public call is made from
-    another thread than the main one, as upstream's UI and API do.
+    another thread than the main one, as upstream's UI and API do; without: the defaults that are switched off, names of
+    `smoke.tree.SWITCHES`.
     """
 
     root: Path
@@ -28,6 +29,7 @@ class Tree:
     python: str = sys.executable
     folder: Path | None = None
     worker_thread: bool = False
+    without: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -39,7 +41,8 @@ class Run:
     another decoder did its work; notes: what was arranged or found that the figures do not show; versions: of the
     interpreter and the packages that the run was computed with; dtype: of the decoder's large matmuls; prompt: what
     of the request the text encoder was not given, "" where all was, None where that could not be seen; steps: the
-    folder of its recorded steps, a file each; not_recorded: why there are none.
+    folder of its recorded steps, a file each; not_recorded: why there are none; options: what was seen of the
+    checkout's own defaults; findings: by name of the check what a checkout loses, "" where it does not.
     """
 
     requested: int
@@ -56,6 +59,8 @@ class Run:
     prompt: str | None = None
     steps: Path | None = None
     not_recorded: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    findings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> int:
@@ -90,6 +95,7 @@ def read_run(request: Request, folder: Path, number: int) -> tuple[Run, "np.ndar
         prompt=seen["prompt"],
         steps=steps if steps.is_dir() else None,
         not_recorded=seen["not_recorded"],
+        options=seen["options"],
     )
     return run, stem
 

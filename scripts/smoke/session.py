@@ -14,7 +14,8 @@ from acestep.errors import AceStepError, BackendError
 from blas import openblas_environment
 from smoke import say, stop
 from smoke.before import reverted_copy
-from smoke.checkout import Checkout, prepare, with_context_note
+from smoke.checkout import Checkout, prepare
+from smoke.checkout_findings import with_findings
 from smoke.compare import NONE, SAMPLED, Comparison, Distances, distances_to_pytorch
 from smoke.folder import RunFolder, scratch_folder
 from smoke.process import Process
@@ -112,7 +113,7 @@ def run_smoke(
         )
         gains = generate(session, tree, context, environment, fork if before else None)
         if checkout is not None:
-            session.runs = [with_context_note(run, checkpoint) for run in session.runs]
+            session.runs = [with_findings(run, checkout.root, checkpoint) for run in session.runs]
         rows, others = compare(session, console)
 
         from smoke.html_report import write_html  # imports for seconds

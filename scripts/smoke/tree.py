@@ -22,6 +22,19 @@ from unittest.mock import MagicMock
 
 MLX_MODULES = ("acestep.models.mlx", "acestep.mlx_dit", "acestep.mlx_vae")
 
+# What --without NAME sends in place of a checkout's own defaults.
+SWITCHES: dict[str, dict[str, Any]] = {
+    "dcw": {"dcw_enabled": False},
+    "thinking": {
+        "thinking": False,
+        "use_cot_metas": False,
+        "use_cot_caption": False,
+        "use_cot_language": False,
+    },
+}
+# The run sends these whether or not its user gave the option.
+ALWAYS_SENT = ("inference_steps", "guidance_scale", "shift")
+
 
 class TreeError(Exception):
     """The tree cannot be run; str() is one sentence for whoever started it."""
@@ -206,6 +219,33 @@ def known_fields(cls: Any, values: dict[str, Any], needed: tuple[str, ...]) -> t
         f"the checkout's {cls.__name__} has no {name}, which was requested and left out" for name in left_out
     ]
     return cls(**{name: value for name, value in values.items() if name in names}), notes
+
+
+def switched_off(cls: Any, switches: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """The fields of a tree's dataclass that the switches set, and a note for each switch."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    sent: dict[str, Any] = {}
+    notes = []
+    for switch in switches:
+        known = {name: value for name, value in SWITCHES[switch].items() if name in names}
+        sent |= known
+        values = ", ".join(f"{name}={value}" for name, value in known.items())
+        notes.append(
+            f"switched off by --without {switch}: {values}"
+            if known
+            else f"--without {switch} switches nothing off: the checkout has no {next(iter(SWITCHES[switch]))}"
+        )
+    return sent, notes
+
+
+def replaced_defaults(params: Any) -> dict[str, Any]:
+    """The tree's own defaults of ALWAYS_SENT, those that `params` differs from."""
+    defaults = {field.name: field.default for field in dataclasses.fields(params)}
+    return {
+        name: defaults[name]
+        for name in ALWAYS_SENT
+        if isinstance(defaults[name], (int, float)) and defaults[name] != getattr(params, name)
+    }
 
 
 def refuse_network() -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 DECODING = "_decode_generate_music_pred_latents"
+MLX_LOOP, TORCH_LOOP = "_mlx_run_diffusion", "generate_audio"
+WITH_CODES = "llm_dit"  # upstream's name for a request of metadata and audio codes
+AUDIO_CODES = "audio codes"
 
 
 class Watched:
@@ -36,6 +39,7 @@ class Watched:
         self._on_mlx = on_mlx
         self.mlx, self.torch = Calls(batch_size, evaluating), Calls(batch_size, evaluating)
         self.failures: list[str] = []
+        self.dcw: bool | None = None
         self._waves: list[np.ndarray] = []
         if on_mlx and handler.mlx_decoder is not None:
             handler.mlx_decoder = watch_mlx(handler.mlx_decoder, self.mlx)
@@ -43,6 +47,8 @@ class Watched:
             watch_torch(handler.model.decoder, self.torch)
         self._texts: list[str] = []
         watch_tokenizer(getattr(handler, "text_tokenizer", None), self._texts)
+        watch_calls(handler, MLX_LOOP, self._see_options)
+        watch_calls(handler.model, TORCH_LOOP, self._see_options)
         watch_failure(handler, self.failures)
         watch_decoded(handler, self._waves)
         watch_decoding(handler, decoding)
@@ -52,7 +58,13 @@ class Watched:
         self.mlx.start_over(record if self._on_mlx else None)
         self.torch.start_over(None if self._on_mlx else record)
         self.failures.clear()
+        self.dcw = None
         self._waves.clear()
+
+    def _see_options(self, arguments: Mapping[str, Any]) -> None:
+        """`dcw`: whether a denoising loop was called with the wavelet correction on; None where it has none."""
+        if "dcw_enabled" in arguments:
+            self.dcw = bool(arguments["dcw_enabled"])
 
     def missing_from_prompt(self, wanted: Sequence[str]) -> str | None:
         """A sentence for the first of the wanted texts that was never tokenized, "" for none; None: nothing was seen.
@@ -101,7 +113,7 @@ class Watched:
 
 def watch_failure(handler: Any, reasons: list[str]) -> None:
     """Keeps why the handler's MLX path failed, which a tree that falls back to PyTorch may not say."""
-    run = getattr(handler, "_mlx_run_diffusion", None)
+    run = getattr(handler, MLX_LOOP, None)
     if run is None:
         return
 
@@ -112,7 +124,38 @@ def watch_failure(handler: Any, reasons: list[str]) -> None:
             reasons.append(first_line(error))
             raise
 
-    handler._mlx_run_diffusion = watched
+    setattr(handler, MLX_LOOP, watched)
+
+
+def watch_calls(holder: Any, name: str, see: Callable[[Mapping[str, Any]], None]) -> None:
+    """Calls `see` with the arguments by name before each call of a method; never, where there is no such method."""
+    plain = getattr(holder, name, None)
+    if plain is None:
+        return
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        see(named(plain, args, kwargs))
+        return plain(*args, **kwargs)
+
+    setattr(holder, name, watched)
+
+
+class FakeLanguageModel:
+    """Given to a tree as its language model: returns nothing, and keeps what it is asked for.
+
+    asked_for: "audio codes" where codes are requested, else the use_cot_ options that a request switches on.
+    """
+
+    llm_initialized = True
+
+    def __init__(self) -> None:
+        self.asked_for: list[str] = []
+
+    def generate_with_stop_condition(self, *_: Any, infer_type: str = "", **options: Any) -> dict[str, Any]:
+        if infer_type == WITH_CODES:
+            self.asked_for.append(AUDIO_CODES)
+        self.asked_for += [name for name, value in options.items() if name.startswith("use_cot_") and value]
+        return {"success": True, "metadata": {}, "audio_codes": "", "extra_outputs": {"time_costs": {}}}
 
 
 def first_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shlex
 import shutil
 import stat
 import sys
@@ -16,7 +17,10 @@ import pytest
 from stand_in_checkout import write_checkout
 
 from acestep.errors import BackendError, CheckpointError, RequestError
-from smoke.checkout import Checkout, located, prepare, with_context_note
+from patches.checkout import DIFFUSION, EXECUTE, GENERATE
+from patches.cli import main as kit
+from smoke.checkout import Checkout, located, prepare
+from smoke.checkout_findings import with_findings
 from smoke.judge import judge
 from smoke.process import Process
 from smoke.progress import Parts
@@ -48,16 +52,31 @@ def run_tree(
 
 @pytest.fixture
 def drive(tmp_path, monkeypatch):
-    """drive(request, worker_thread, **habits): one run of a stand-in checkout with these habits."""
+    """drive(request, worker_thread, record, without, **habits): a run of a stand-in checkout with these habits.
+
+    The checkout is written where there is none yet.
+    """
     monkeypatch.delenv("PYTHONPATH", raising=False)
 
     def run(
-        request: Request | None = None, worker_thread: bool = False, record: bool = False, **habits
+        request: Request | None = None,
+        worker_thread: bool = False,
+        record: bool = False,
+        without: tuple[str, ...] = (),
+        **habits,
     ) -> Run:
         request = request or a_request()
-        root = write_checkout(tmp_path / "tree", **habits)
-        folder = tmp_path / "run"
-        tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root, worker_thread=worker_thread)
+        root = tmp_path / "tree"
+        if not (root / "acestep" / "inference.py").exists():
+            write_checkout(root, **habits)
+        folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
+        tree = Tree(
+            root,
+            Path("checkpoints/acestep-v15-base"),
+            folder=root,
+            worker_thread=worker_thread,
+            without=without,
+        )
         ((ran, stem),) = run_tree(tree, [request], folder, record=record)
         run.stem = stem
         return ran
@@ -143,7 +162,7 @@ class TestAsked:
             "params": {
                 "task_type": "lego", "instruction": "lego of drums", "src_audio": str(Path("context.wav").absolute()),
                 "inference_steps": 7, "guidance_scale": 1.0, "shift": 1.0,
-                "thinking": False, "use_cot_metas": False, "dcw_enabled": False,
+                "thinking": True, "use_cot_metas": True, "dcw_enabled": True,
             },
             "config": {"batch_size": 1, "use_random_seed": False, "seeds": [42]},
         }  # fmt: skip
@@ -364,13 +383,20 @@ class TestRefused:
         )
 
     @pytest.mark.parametrize(
-        "arguments", [(None, Path("python"), False), (None, None, True)], ids=["python", "thread"]
+        "arguments",
+        [(None, Path("python"), False, []), (None, None, True, []), (None, None, False, ["dcw"])],
+        ids=["python", "thread", "without"],
     )
     def test_how_without_what(self, arguments):
         with pytest.raises(
             RequestError, match="says how a checkout is run; name the checkout with --acestep-root"
         ):
             Checkout.asked(*arguments)
+
+    def test_a_default_that_cannot_be_switched_off(self, tmp_path):
+        checkout = Checkout(write_checkout(tmp_path / "tree"), without=("dcw", "guidance"))
+        with pytest.raises(RequestError, match=r"^--without is 'guidance', expected dcw or thinking$"):
+            checkout.check(a_request())
 
     def test_before_is_the_forks(self, tmp_path, capsys, monkeypatch):
         import lego_smoke
@@ -383,7 +409,97 @@ class TestRefused:
         )
 
 
-def test_a_context_that_became_silence_is_noted(tiny_root):
+def as_usual(latents: np.ndarray, corrected: bool) -> np.ndarray:
+    """The stand-in's final latents from its noise, with its correction or without."""
+    for i in range(7):
+        latents = latents - (latents + (1 - i / 7)) / 7
+        latents = 1.5 * latents if corrected else latents
+    return latents
+
+
+@pytest.fixture
+def judged(drive, tiny_root, tmp_path):
+    """judged(without, **habits): the run of a stand-in checkout with its findings, and the checks that fail."""
+
+    def run(*without: str, **habits) -> tuple[Run, dict[str, str]]:
+        ran = drive(without=without, **habits)
+        checkpoint = tiny_root() / "checkpoints" / "acestep-v15-base"
+        found = with_findings(ran, tmp_path / "tree", checkpoint)
+        return found, failing(found)
+
+    return run
+
+
+def apply_command(root: Path, patch: str) -> str:
+    return shlex.join([sys.executable, str(FORK.parent / "patches"), "apply", str(root), "--series", patch])
+
+
+class TestDefaults:
+    """A run leaves what it was not asked for at the checkout's defaults, and names those that lose something."""
+
+    def test_a_correction_that_is_on_by_default_fails_until_it_is_patched(self, judged, tmp_path):
+        run, failed = judged(corrects=True)
+        assert list(failed) == ["dcw"]
+        assert failed["dcw"].startswith("the wavelet correction (DCW) is on by default, and base models")
+        assert "give dcw_enabled=False, update to b751bd2 (2026-08-16) or later, or run " in failed["dcw"]
+        assert apply_command(tmp_path / "tree", "dcw") in failed["dcw"]
+        noise, latents = (run.tensors[name].numpy() for name in ("noise", "target_latents"))
+        assert np.allclose(latents, as_usual(noise, corrected=True), atol=1e-5)
+
+        for path in (EXECUTE, DIFFUSION, GENERATE):  # the kit looks for them
+            (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "tree" / path).touch()
+        assert kit(["apply", str(tmp_path / "tree"), "--series", "dcw"]) == 0
+        run, failed = judged()
+        assert failed == {}
+        assert np.allclose(run.tensors["target_latents"].numpy(), as_usual(noise, corrected=False), atol=1e-6)
+
+    def test_the_correction_is_switched_off_where_that_is_asked_for(self, judged):
+        run, failed = judged("dcw", corrects=True)
+        assert failed == {}
+        assert "switched off by --without dcw: dcw_enabled=False" in run.notes
+        noise, latents = (run.tensors[name].numpy() for name in ("noise", "target_latents"))
+        assert np.allclose(latents, as_usual(noise, corrected=False), atol=1e-6)
+
+    def test_a_correction_that_a_checkout_does_not_have_is_not_judged(self, judged):
+        run, failed = judged()
+        assert failed == {}
+        assert list(run.findings) == ["context", "thinking"]
+
+    def test_audio_codes_of_a_language_model_fail(self, judged, tmp_path):
+        _, failed = judged(asks_for="llm_dit")
+        assert list(failed) == ["thinking"]
+        assert failed["thinking"].startswith("audio codes are requested of a language model by default")
+        assert apply_command(tmp_path / "tree", "codes") in failed["thinking"]
+
+    def test_a_language_model_is_left_out_where_that_is_asked_for(self, judged):
+        run, failed = judged("thinking", asks_for="llm_dit")
+        assert failed == {}
+        assert "switched off by --without thinking: thinking=False, use_cot_metas=False" in run.notes
+        assert "thinking" not in run.findings
+
+    def test_what_a_language_model_may_change_is_noted(self, judged):
+        run, failed = judged(asks_for="dit")
+        assert failed == {}
+        assert run.notes[-1].startswith(
+            "where a language model is loaded, it may change the request by use_cot_metas, which are on by default"
+        )
+
+    def test_a_switch_without_a_field_is_said(self, judged, tmp_path):
+        write_checkout(tmp_path / "tree")
+        inference = tmp_path / "tree" / "acestep" / "inference.py"
+        text = inference.read_text().replace("    dcw_enabled: bool = True\n", "")
+        inference.write_text(text.replace("params.dcw_enabled", "False"))
+        run, _ = judged("dcw")
+        assert "--without dcw switches nothing off: the checkout has no dcw_enabled" in run.notes
+
+    def test_defaults_that_the_runs_options_replace_are_noted(self, judged):
+        run, _ = judged()
+        replaced = "the checkout's own defaults, which this run's options replace"
+        assert f"{replaced}: inference_steps 8, guidance_scale 7" in run.notes
+
+
+def test_a_context_that_became_silence_fails(tiny_root):
     import torch
 
     from acestep.models.checkpoint.config import read_config
@@ -392,18 +508,19 @@ def test_a_context_that_became_silence_is_noted(tiny_root):
     folder = tiny_root() / "checkpoints" / "acestep-v15-base"
     silence = torch.from_numpy(load_silence_latent(folder, read_config(folder))[:, :6])
 
-    def noted(source: torch.Tensor) -> list[str]:
+    def found(source: torch.Tensor) -> str:
         context = torch.cat([source, torch.ones_like(source)], dim=-1)
-        run = Run(7, [1.0] * 7, "cpu", 0.1, {}, {}, {"context_latents": context}, notes=["one"])
-        return list(with_context_note(run, folder).notes)
+        options = {"dcw": None, "language_model": None, "replaced_defaults": {}}
+        run = Run(7, [1.0] * 7, "cpu", 0.1, {}, {}, {"context_latents": context}, options=options)
+        return with_findings(run, Path("its checkout"), folder).findings["context"]
 
-    heard = silence.clone()
-    heard[:, 3] += 0.1
-    assert noted(heard) == ["one"]
-    assert noted(silence)[1:] == [
-        "the context audio never reached the decoder: every frame of it was silence (upstream before 2026-03-10), "
-        "and the stem fits its length alone"
-    ]
+    kept = silence.clone()
+    kept[:, 3] += 0.1
+    assert found(kept) == ""
+    assert found(silence) == (
+        "the context audio never reached the decoder: every frame of it was silence, and the stem fits its length "
+        f"alone: update to 7f6e615 (2026-03-11) or later, or run {apply_command(Path('its checkout'), 'context')}"
+    )
 
 
 def test_pytorchs_own_hook_is_the_one_that_counts():
