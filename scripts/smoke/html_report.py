@@ -1,14 +1,21 @@
-"""report.html: what report.json holds, drawn and to be listened to, in one file that needs no other and no network."""
+"""report.html: what report.json holds, drawn, with a player for the WAV files beside it; it needs no network.
 
+The sounds are linked, not embedded: twelve long stems would make a page of 100 MB, and a lossy copy cannot be sought
+to the sample, which comparing two sounds at one position needs.
+"""
+
+import base64
+import hashlib
 import math
+import os
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
 from acestep.constants import SAMPLE_RATE
@@ -16,7 +23,8 @@ from smoke import words
 from smoke.pictures import RANGE_DB, colour_bar, height_of, schedule_svg
 from smoke.sounds import sounds_of
 
-TEMPLATE = "report.html.j2"
+TEMPLATE, PLAYER = "report.html.j2", "player.js"
+CONTEXT_FILE = "context.wav"
 SCHEDULES = {"wide": (900, 340), "narrow": (330, 300)}  # pixels of the page
 LABELLED_HZ = (100, 1000, 2000, 5000, 10000, 20000)
 LOWEST_DISTANCE = 1e-9  # where the bars of the distances begin; they end at 1
@@ -24,14 +32,13 @@ LOWEST_DISTANCE = 1e-9  # where the bars of the distances begin; they end at 1
 
 def write_html(
     report: Mapping[str, Any],
-    context: np.ndarray,
     folder: Path,
     path: Path,
     at: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Writes the page to `path`, with the context and every WAV that is in `folder` embedded as MP3.
+    """Writes the page to `path`. It plays the WAV files of `folder`, in which it is to be: CONTEXT_FILE, stems, mixes.
 
-    report: what `report_json` returns; context: [samples, 2] at 48 kHz; at: called with the number of sounds so far.
+    report: what `report_json` returns; at: called with the number of sounds so far.
     """
     runs, several = report["runs"], len(report["stems"]) > 1
     others = runs[: len(runs) - len(report["stems"])]
@@ -41,27 +48,68 @@ def write_html(
         if stem["label"] == report["shown"]
     )
     drawn = [*others, run]  # stems that keep the schedule would lie on one another
+    taken = list(dict.fromkeys(name for seen in runs for name in seen["distances"]))
+    titles = titles_of(report)
+    player = Path(__file__).with_name(PLAYER).read_text(encoding="utf-8")
     page = environment().get_template(TEMPLATE).render(
         report=report,
         judged=run,
         others=others,
         drawn=drawn,
         several=several,
-        taken=list(dict.fromkeys(name for seen in runs for name in seen["distances"])),
+        taken=taken,
+        swept=list(report["stems"][0].get("settings", {})),
         failing=failing(report),
         checked=sum(len(stem["checks"]) for stem in report["stems"]),
         most_steps=max([report["requested"], *(seen["evaluated"] for seen in report["runs"])]),
         schedules=schedules(drawn, report["pytorch_timesteps"]),
-        sounds=sounds_of(context, folder, at),
+        sounds=sounds_of(titles, folder, at),
+        places={name: place for place, name in enumerate(titles)},
+        player=Markup(player),
+        player_hash=base64.b64encode(hashlib.sha256(player.encode()).digest()).decode(),
+        terms=words.TERMS,
         colour_bar=colour_bar(),
         range_db=RANGE_DB,
         frequencies=[(words.pitch(hz), 100 * height_of(hz, SAMPLE_RATE)) for hz in LABELLED_HZ],
         seconds=spent(report["time_costs"]),
         versions=versions(run["versions"], report["machine"]["versions"]),
-        command=shlex.join(report["machine"]["command"]),
+        command=command_line(report["machine"]["command"]),
         made=datetime.now().astimezone(),
     )  # fmt: skip
     path.write_text(page, encoding="utf-8", errors="backslashreplace")  # a name may be no UTF-8
+
+
+def titles_of(report: Mapping[str, Any]) -> dict[str, str]:
+    """What each file is, by its name: the context, the stems in the order in which they were asked for, the mixes."""
+    stems, layered = report["stems"], "layer" in report["request"]
+    titles = {CONTEXT_FILE: f"context: {file_name(report['request']['context'])}"}
+    titles |= {stem["file"]: f"stem: {stem['label']}" for stem in stems}
+    for number, name in enumerate(report["mix_gains"], start=1):
+        if layered:
+            titles[name] = (
+                f"mix: context and layers up to {number}" if number > 1 else "mix: context and layer 1"
+            )
+        else:
+            seed = name.removeprefix("mix").removeprefix("-").removesuffix(".wav")
+            over = "stems" if len(stems) > len(report["mix_gains"]) else "stem"
+            titles[name] = f"mix: {over} over context{f', seed {seed}' if seed else ''}"
+    return titles
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """A command for a POSIX shell, with the interpreter that ran it: relative where it is below this folder."""
+    python = os.path.relpath(sys.executable)
+    return shlex.join([sys.executable if python.startswith(os.pardir) else python, *arguments])
+
+
+def file_name(path: str) -> str:
+    """The last part of a path of any system."""
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
+def not_silent(stem: Mapping[str, Any]) -> bool:
+    """What the check of the level found."""
+    return next(check["holds"] for check in stem["checks"] if check["name"] == "sound")
 
 
 def failing(report: Mapping[str, Any]) -> list[str]:
@@ -113,8 +161,9 @@ def environment() -> jinja2.Environment:
         clock=words.clock,
         dbfs=words.dbfs,
         distance=words.distance,
-        file_name=lambda path: path.replace("\\", "/").rpartition("/")[2],
+        file_name=file_name,
         gigabytes=words.gigabytes,
+        not_silent=not_silent,
         place=place,
         seconds=words.seconds,
     )

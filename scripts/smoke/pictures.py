@@ -67,10 +67,10 @@ def frame(axes: Axes, longest: int) -> None:
     axes.set_ylabel("timestep t", color=MUTED)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", color=LINE, linewidth=0.8)
-    axes.tick_params(colors=LINE, labelcolor=INK)
+    axes.tick_params(colors=MUTED, labelcolor=INK)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_color(LINE)
+        spine.set_color(MUTED)
 
 
 def for_a_page(svg: str, prefix: str) -> str:

@@ -116,15 +116,16 @@ def run_smoke(
             session.runs = [with_findings(run, checkout.root, checkpoint) for run in session.runs]
         rows, others = compare(session, console)
 
-        from smoke.html_report import write_html  # imports for seconds
-        from smoke.report import print_table, report_json, write_json
+        from smoke.html_report import CONTEXT_FILE, write_html  # imports for seconds
+        from smoke.report import print_table, report_json, write_json, write_wav
 
         stems = stems_of(session.requests, rows, samples=len(context))
         parts.begin("writing the report", of=1 + len(stems) + len(gains))
         asked = replace(requests[0], checkpoint=first.checkpoint)
         report = report_json(asked, others, stems, gains, how_compared(session))
         folder.publish("report.json", lambda path: write_json(report, path))
-        folder.publish("report.html", lambda path: write_html(report, context, folder.path, path, parts.at))
+        folder.publish(CONTEXT_FILE, lambda path: write_wav(path, context))
+        folder.publish("report.html", lambda path: write_html(report, folder.path, path, parts.at))
         parts.end()
         stop.session.kept = lambda: f"all is written: {folder.describe()}"
 

@@ -1,8 +1,27 @@
-"""Numbers as they are read: on the screen and in the report."""
+"""Numbers as they are read, and terms as they are explained: on the screen and in the report."""
 
 import math
 
 MINUS = "\N{MINUS SIGN}"
+
+# A sentence for each term of the comparison, as the report uses it.
+TERMS = {
+    "requested": "The number of steps that the run was asked for.",
+    "evaluated": "How often the decoder was called, counted at the decoder itself.",
+    "a step": "The mean time of one step: one evaluation of the decoder, two where guidance is on.",
+    "PyTorch": "Diffusers' AceStepPipeline: the same weights, noise, context latents and encoder states.",
+    "schedule": "The timesteps t, from 1 (noise) down towards 0 (the stem), at which the decoder is evaluated.",
+    "latents": "The final latents: what the last step leaves and the VAE decodes to the stem.",
+    "velocity": "What the decoder returns at a step: the direction in which the latents are moved.",
+    "update": "The latents after a step, from its velocities by guidance and Euler's method.",
+    "noise": "The random latents that the first step begins with; the seed determines them.",
+    "decoding": "The VAE's way from the final latents to the samples of the stem.",
+    "relative L2": "The norm of the difference divided by the norm of the reference: 0 is equal, 1 is unrelated.",
+    "largest difference": "The greatest of the absolute differences, value by value.",
+    "bound": "The distance up to which a result counts as right; above it the check fails.",
+    "length mismatch": "The two sides have different numbers of values, so that there is no distance.",
+    "contains NaN": "The result holds values that are no numbers, so that there is no distance.",
+}
 
 
 def distance(value: float) -> str:

@@ -1,29 +1,35 @@
-"""report.html as its reader has it: one file, offline, every figure in it, whatever the run came to."""
+"""report.html as its reader has it: offline, every figure in it, the WAV files beside it, whatever the run came to."""
 
 import base64
+import hashlib
 import io
+import itertools
 import json
 import platform
 import re
+import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image
 
+from acestep.constants import TRACK_NAMES
 from smoke import words
 from smoke.compare import Distances
 from smoke.folder import RunFolder
-from smoke.html_report import write_html
+from smoke.html_report import command_line, write_html
+from smoke.judge import stages
 from smoke.machine import versions as versions_here
 from smoke.pictures import COLUMNS, ROWS, height_of, power_picture
-from smoke.report import Audio, report_json, write_json
+from smoke.report import Audio, report_json, write_json, write_wav
 from smoke.request import Request
 from smoke.run import Run
 from smoke.sounds import time_labels
@@ -66,7 +72,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.words.append(data)
 
     def all(self, name: str) -> list[dict[str, str]]:
@@ -98,6 +104,8 @@ def make_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleN
         seeds: tuple[int, ...] = (42,),
         worse: int | None = None,
         not_compared: str | None = None,
+        settings: list[dict[str, object]] | None = None,
+        layered: bool = False,
     ) -> SimpleNamespace:
         scratch = tmp_path_factory.mktemp("page")
         results = RunFolder(scratch, ["page"], scratch)
@@ -126,6 +134,8 @@ def make_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleN
 
         others = [row("before: patches reverted", EIGHT, 0.28)] if before else []
         requests = [replace(request, track=track, seed=seed) for track in tracks for seed in seeds]
+        if layered:
+            requests = [replace(asked, layer=number) for number, asked in enumerate(requests, start=1)]
         rows = [row("after: this fork", timesteps, latents) for _ in requests]
         if worse is not None:
             rows[worse] = row("after: this fork", EIGHT, 0.28)
@@ -136,8 +146,11 @@ def make_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleN
         comparison = {"mode": "full", "device": "cpu", "not_compared": not_compared}
         report = report_json(request, others, stems, audio.mix_gains, comparison)
         folder = results.path
+        for stem, values in zip(report["stems"], settings or [], strict=False):
+            stem["settings"] = values
         write_json(report, folder / "report.json")
-        write_html(report, tone(), folder, folder / "report.html")
+        write_wav(folder / "context.wav", tone())
+        write_html(report, folder, folder / "report.html")
         return SimpleNamespace(
             page=Page((folder / "report.html").read_text("utf-8")), report=report, folder=folder
         )
@@ -167,20 +180,32 @@ def test_the_page_is_sound_html(good):
     assert described <= set(ids)
 
 
-def test_nothing_outside_is_referred_to(good):
+def test_nothing_is_referred_to_but_the_files_of_the_run(good):
     addresses = [
         value
         for _, attributes in good.page.tags
         for name, value in attributes.items()
         if name in {"src", "href", "srcset", "poster", "action", "data", "xlink:href"}
     ]
-    assert addresses
-    assert all(address.startswith(("data:", "#")) for address in addresses)
+    files = {address for address in addresses if not address.startswith(("data:", "#"))}
+    assert files == {"context.wav", "stem.wav", "mix.wav", "report.json"}
+    assert all((good.folder / name).is_file() for name in files)
     assert set(re.findall(r"url\(.", good.page.html)) <= {"url(#"}
     assert "@import" not in good.page.html
     assert "http:" not in good.page.html
     assert "https:" not in good.page.html
-    assert good.page.all("script") == good.page.all("link") == []
+    assert good.page.all("link") == []
+
+
+def test_the_one_script_is_the_one_that_the_page_allows(good):
+    (script,) = re.findall(r"<script>(.*?)</script>", good.page.html, re.DOTALL)
+    (policy,) = [
+        tag["content"] for tag in good.page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy"
+    ]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "fetch(" not in script
+    assert "innerHTML" not in script
 
 
 def test_references_inside_the_page_lead_somewhere(good):
@@ -216,8 +241,8 @@ def test_the_figures_of_the_report_are_shown(good):
         "at most 2e-06 is right",
         "vocals for song.wav (0.5 s)",
         "PyTorch, 50",
-        "peak −6.0 dBFS root mean square −12.0 dBFS beyond full scale 0.00 % gain applied since × 1.78",  # noqa: RUF001
-        f"stem over context at a gain of {report['mix_gain']:.2f}",
+        "root mean square −12.0 dBFS peak −6.0 dBFS beyond full scale 0.00 % gain applied since × 1.78",  # noqa: RUF001
+        f"mix: stem over context mix.wav 0.5 s, at a gain of {report['mix_gain']:.2f}",
         "guidance scale 1.0",
         "seed 42",
         report["machine"]["platform"],
@@ -229,13 +254,23 @@ def test_the_figures_of_the_report_are_shown(good):
 
 
 def test_every_timestep_is_listed_beside_pytorchs_and_the_command_can_be_run_again(make_page, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["scripts/lego_smoke.py", "--context", "my song.wav"])
+    monkeypatch.setattr("sys.argv", ["scripts/lego_smoke.py", "--context", "it's my song.wav"])
     shifted = [t if i != 3 else t + 1e-3 for i, t in enumerate(FIFTY)]
     text = make_page(timesteps=shifted).page.text
     for i, (t, reference) in enumerate(zip(shifted, FIFTY, strict=True), start=1):
         difference = "0" if t == reference else "1.0e-03"
         assert f" {i} {t:.7f} {reference:.7f} {difference} " in text
-    assert "scripts/lego_smoke.py --context 'my song.wav'" in text
+    command = ["scripts/lego_smoke.py", "--context", "it's my song.wav"]
+    assert f"{sys.executable} {shlex.join(command)}" in text
+    assert shlex.split(command_line(command))[1:] == command
+
+
+def test_the_interpreter_is_relative_below_the_current_folder(monkeypatch, tmp_path):
+    python = tmp_path / "my env" / "bin" / "python"
+    monkeypatch.setattr("sys.executable", str(python))
+    assert command_line(["run.py"]) == f"'{python}' run.py"
+    monkeypatch.chdir(tmp_path)
+    assert command_line(["run.py"]) == "'my env/bin/python' run.py"
 
 
 def dots(page: Page, colour: str) -> list[list[tuple[float, float]]]:
@@ -255,18 +290,47 @@ def test_each_schedule_is_drawn_dot_by_dot(good):
         assert judged == reference, "equal schedules lie on each other"
         assert other[0] == judged[0]
         assert [x for x, _ in other] == [x for x, _ in judged[:8]]
-        assert all(lower[1] < upper[1] for lower, upper in pairwise(judged)), "t falls"
+        assert all(lower[1] < upper[1] for lower, upper in itertools.pairwise(judged)), "t falls"
         assert other[7][1] - other[0][1] > 5 * (judged[7][1] - judged[0][1])
 
 
-def test_the_sounds_can_be_played(good):
-    mix, _ = soundfile.read(good.folder / "mix.wav")
-    players = good.page.all("audio")
-    assert all("controls" in player for player in players)
-    for player, original in zip(players, (tone(), tone(3000), mix), strict=True):
-        played, rate = soundfile.read(embedded(player["src"], "audio/mpeg"))
-        assert (rate, played.shape) == (RATE, original.shape)
-        assert np.linalg.norm(played - original) < 0.1 * np.linalg.norm(original)
+def chosen(page: Page) -> list[tuple[str, str]]:
+    """The sounds of the player in their order: file and title."""
+    return [(unquote(sound["src"]), sound["aria-label"]) for sound in page.all("audio")]
+
+
+def test_context_stem_and_mix_have_a_place_in_the_player(good):
+    assert chosen(good.page) == [
+        ("context.wav", "context: song.wav"),
+        ("stem.wav", "stem: vocals"),
+        ("mix.wav", "mix: stem over context"),
+    ]
+    for sound in good.page.all("audio"):
+        samples, rate = soundfile.read(good.folder / sound["src"])
+        assert float(sound["data-seconds"]) == len(samples) / rate
+        assert "controls" in sound, "they are all that plays where scripts are off"
+
+
+def test_the_player_can_be_used_by_keyboard_and_is_named(good):
+    buttons = good.page.all("button")
+    assert [button.get("data-sound") for button in buttons] == [None, "0", "1", "2"]
+    assert [button["aria-keyshortcuts"] for button in buttons] == ["Space", "1", "2", "3"]
+    assert all(button["type"] == "button" for button in buttons)
+    assert all(button["aria-label"] for button in buttons[1:])
+    (slider,) = good.page.all("input")
+    assert (slider["type"], slider["aria-label"]) == ("range", "Position")
+    assert ":focus-visible" in good.page.html
+    assert "outline: none" not in good.page.html
+
+
+def test_what_the_script_looks_up_is_in_the_page(good):
+    (script,) = re.findall(r"<script>(.*?)</script>", good.page.html, re.DOTALL)
+    ids = {attributes["id"] for _, attributes in good.page.tags if "id" in attributes}
+    looked_up = set(re.findall(r'find\("(\w+)"\)', script))
+    assert {"play", "position", "transport"} <= looked_up <= ids
+    classes = set(" ".join(tag.get("class", "") for _, tag in good.page.tags).split())
+    selected = set(re.findall(r"\.([a-z]+)", " ".join(re.findall(r'All\("([^"]*)"', script))))
+    assert {"sound", "head", "picture"} <= selected <= classes
 
 
 def test_the_spectrograms_are_bright_where_the_sound_is(good):
@@ -295,7 +359,7 @@ def test_times_are_labelled_at_round_values():
 def test_a_silent_stem_is_said_to_be_silent(bad):
     sentence = "sound : the stem's root mean square before any gain is 0.0e+00 of full scale"
     assert sentence in bad.page.text
-    assert "peak −∞ dBFS root mean square −∞ dBFS" in bad.page.text  # noqa: RUF001
+    assert "root mean square −∞ dBFS peak −∞ dBFS" in bad.page.text  # noqa: RUF001
     silent = Image.open(embedded(bad.page.all("img")[1]["src"], "image/webp")).convert("L")
     assert np.asarray(silent).max() < 5
 
@@ -317,7 +381,7 @@ def test_samples_that_are_not_numbers_do_not_reach_the_files(make_page):
 def test_a_stem_of_another_length_is_kept_whole(make_page):
     made = make_page(stem=tone(3000, seconds=0.75))
     assert soundfile.info(made.folder / "mix.wav").frames == 0.75 * RATE
-    assert "stem.wav 0.75 s" in made.page.text
+    assert "stem: vocals stem.wav 0.75 s" in made.page.text
 
 
 def test_a_hostile_name_is_shown_as_it_is(make_page):
@@ -326,7 +390,7 @@ def test_a_hostile_name_is_shown_as_it_is(make_page):
     assert f"vocals for {name.rpartition('/')[2]} (0.5 s)" in page.text
     assert f"context /music/{name}" in page.text
     assert len(page.all("img")) == 3
-    assert page.all("script") == []
+    assert page.all("script") == [{}]
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
 
 
@@ -363,7 +427,7 @@ def several(make_page: Callable[..., SimpleNamespace]) -> SimpleNamespace:
 def test_several_stems_each_have_their_file_and_each_seed_its_mix(several):
     files = sorted(path.name for path in several.folder.glob("*.wav"))
     stems = ["stem-bass-1.wav", "stem-bass-2.wav", "stem-drums-1.wav", "stem-drums-2.wav"]
-    assert files == ["mix-1.wav", "mix-2.wav", *stems]
+    assert files == ["context.wav", "mix-1.wav", "mix-2.wav", *stems]
     assert [stem["file"] for stem in several.report["stems"]] == stems[2:] + stems[:2]
     mix, _ = soundfile.read(several.folder / "mix-1.wav")
     both = tone() + 2 * tone(3000)
@@ -388,10 +452,16 @@ def test_several_stems_are_each_shown(several):
         "before: patches reverted 8 of 50 drums 1 50 of 50 drums 2 50 of 50 bass 1 8 of 50 bass 2 50 of 50"
         in text
     )
-    assert len(several.page.all("audio")) == 1 + 4 + 2
-    for stem in several.report["stems"]:
-        assert f"{stem['file']} 0.5 s, {stem['label']}" in text
-        assert f"{stem['label']} before any gain peak" in text
+    assert chosen(several.page) == [
+        ("context.wav", "context: song.wav"),
+        *((stem["file"], f"stem: {stem['label']}") for stem in several.report["stems"]),
+        ("mix-1.wav", "mix: stems over context, seed 1"),
+        ("mix-2.wav", "mix: stems over context, seed 2"),
+    ]
+    for place, stem in enumerate(several.report["stems"], start=2):
+        assert (
+            f"{stem['label']} −12.0 dBFS −6.0 dBFS 0.00 % × 1.78 not silent {place} {stem['file']}"  # noqa: RUF001
+        ) in text
     assert [("open" in attributes) for attributes in several.page.all("details")] == [
         False,
         False,
@@ -399,10 +469,122 @@ def test_several_stems_are_each_shown(several):
         True,
         False,
     ]
-    assert text.count("stems over context at a gain of") == 2
+    assert text.count("s, at a gain of") == 2
     assert "track drums, bass" in text
     assert "seed 1, 2" in text
     assert {len(places) for places in dots(several.page, "--judged")} == {8}, "the failing stem is drawn"
+
+
+def test_layers_are_in_the_order_in_which_they_were_asked_for(make_page):
+    tracks = ("vocals", "drums", "bass")
+    made = make_page(tracks=tracks, layered=True)
+    assert chosen(made.page) == [
+        ("context.wav", "context: song.wav"),
+        ("stem-1-vocals.wav", "stem: 1 vocals"),
+        ("stem-2-drums.wav", "stem: 2 drums"),
+        ("stem-3-bass.wav", "stem: 3 bass"),
+        ("mix-1-vocals.wav", "mix: context and layer 1"),
+        ("mix-2-drums.wav", "mix: context and layers up to 2"),
+        ("mix.wav", "mix: context and layers up to 3"),
+    ]
+
+
+def test_twelve_stems_have_a_place_each_and_0_is_the_mix(make_page):
+    made = make_page(tracks=tuple(TRACK_NAMES))
+    titles = [title for _, title in chosen(made.page)]
+    assert titles == [
+        "context: song.wav",
+        *(f"stem: {track}" for track in TRACK_NAMES),
+        "mix: stems over context",
+    ]
+    keys = [button.get("aria-keyshortcuts") for button in made.page.all("button") if "data-sound" in button]
+    assert keys[:14] == [*"123456789", None, None, None, None, "0"]
+    assert len(made.page.html) < 3_000_000
+
+
+def test_a_sweep_is_a_grid_of_values_levels_and_verdicts(make_page):
+    settings = [{"guidance_scale": scale, "shift": 1.0} for scale in (1.0, 7.0)]
+    made = make_page(seeds=(1, 2), settings=settings)
+    text = made.page.text
+    assert "stem guidance scale shift level peak beyond full scale gain since silence file" in text
+    assert "vocals 1.0 1.0 −12.0 dBFS −6.0 dBFS 0.00 % × 1.78 not silent 2 stem-vocals-1.wav" in text  # noqa: RUF001
+    assert "vocals 7.0 1.0 −12.0 dBFS −6.0 dBFS 0.00 % × 1.78 not silent 3 stem-vocals-2.wav" in text  # noqa: RUF001
+
+
+def test_a_silent_stem_of_several_is_named_in_the_grid(make_page):
+    text = make_page(seeds=(1, 2), stem=0 * tone(), levels=SILENT).page.text
+    assert "vocals 1 −∞ dBFS −∞ dBFS 0.00 % × 1 silent 2 stem-vocals-1.wav" in text  # noqa: RUF001
+
+
+def colours(page: Page) -> dict[str, dict[str, str]]:
+    """The custom properties of the page that are colours, in light and in dark."""
+    light, dark = (
+        dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", block))
+        for block in re.findall(r":root \{(.*?)\}", page.html, re.DOTALL)[:2]
+    )
+    assert light.keys() == dark.keys()
+    return {"light": light, "dark": dark}
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2 computes it, 1 to 21."""
+    luminances = []
+    for colour in (one, other):
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
+
+
+def test_contrast_is_computed_as_it_is_defined():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.478, abs=1e-3)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_lines_and_bars_stand_out_and_text_can_be_read(scheme, good):
+    colour = colours(good.page)[scheme]
+    lines = [(name, "card") for name in ("judged", "other", "reference", "muted", "bad")]
+    bars = [(name, "track") for name in ("judged", "other", "bad", "ink")]
+    over_one_another = [("judged", "reference")]
+    for front, back in lines + bars + over_one_another:
+        assert contrast(colour[front], colour[back]) >= 3, (front, back)
+    text = [(name, back) for name in ("ink", "muted", "good", "bad") for back in ("card", "page")]
+    for front, back in [*text, ("ink", "track"), ("card", "judged")]:
+        assert contrast(colour[front], colour[back]) >= 4.5, (front, back)
+
+
+def test_the_drawing_uses_those_colours_alone(good):
+    drawings = re.findall(r"<svg.*?</svg>", good.page.html, re.DOTALL)
+    assert len(drawings) == 2
+    used = {name for drawing in drawings for name in re.findall(r"(?:stroke|fill): ([^;\"]+)", drawing)}
+    assert used - {"none"} == {
+        f"var(--{name})" for name in ("ink", "muted", "line", "reference", "judged", "other")
+    }
+
+
+def test_the_printed_page_keeps_its_bars_and_has_no_controls(good):
+    printed = good.page.html.partition("@media print {")[2].partition("</style>")[0]
+    assert "* { print-color-adjust: exact;" in printed
+    (hidden,) = re.findall(r"([^{}]*)\{ display: none !important; \}", printed)
+    assert {".transport", ".sound button", ".stems button", "audio"} <= {
+        name.strip() for name in hidden.split(",")
+    }
+    assert "@media screen and (prefers-color-scheme: dark)" in good.page.html, "paper is white"
+
+
+def test_every_term_of_the_comparison_has_a_sentence(good):
+    everything = Distances(
+        schedule=0.0, latents=0.0, velocity=0.0, update=0.0, noise=0.0, decoded=0.0, sampled=(0,)
+    )
+    compared = stages(SimpleNamespace(dtype="float32"), everything)
+    used = {stage.name for stage in compared}
+    used |= {stage.measure.removesuffix(", largest").removesuffix(" of a part") for stage in compared}
+    used |= {"requested", "evaluated", "a step", "bound", "PyTorch", "length mismatch", "contains NaN"}
+    assert used == set(words.TERMS)
+    for term, sentence in words.TERMS.items():
+        assert f"{term} {sentence}" in good.page.text
+        assert sentence.endswith(".")
 
 
 def test_report_json_is_json_whatever_its_numbers(tmp_path):

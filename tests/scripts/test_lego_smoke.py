@@ -105,6 +105,7 @@ def test_report_stem_and_mix_are_written(first_run):
     _, folder = first_run
     out = folder / "out" / "lego" / "latest"
     assert sorted(path.name for path in out.iterdir()) == [
+        "context.wav",
         "mix.wav",
         "report.html",
         "report.json",
@@ -182,7 +183,14 @@ def test_several_tracks_have_a_row_and_a_stem_each_and_one_mix(several):
     rows = [line.split()[:3] for line in run.stdout.splitlines() if line.startswith(("drums ", "bass "))]
     assert rows == [["drums", "3", "3"], ["bass", "3", "3"]]
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["mix.wav", "report.html", "report.json", "stem-bass.wav", "stem-drums.wav"]
+    assert names == [
+        "context.wav",
+        "mix.wav",
+        "report.html",
+        "report.json",
+        "stem-bass.wav",
+        "stem-drums.wav",
+    ]
     context, drums, bass, mix = (
         soundfile.read(path)[0]
         for path in (

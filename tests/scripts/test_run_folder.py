@@ -211,5 +211,5 @@ def test_closed_streams_a_name_that_is_no_text_and_a_context_among_the_results(t
     latest = out / "latest"
     assert latest.resolve() != before
     names = sorted(path.name for path in latest.iterdir())
-    assert names == ["mix.wav", "report.html", "report.json", "stem.wav"]
+    assert names == ["context.wav", "mix.wav", "report.html", "report.json", "stem.wav"]
     assert json.loads((latest / "report.json").read_text())["comparison"]["mode"] == "none"

@@ -582,6 +582,7 @@ def test_a_layer_is_generated_on_the_layers_before_it(layered):
     import soundfile
 
     names = [
+        "context.wav",
         "mix-1-drums.wav",
         "mix.wav",
         "report.html",
