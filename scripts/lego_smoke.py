@@ -9,7 +9,6 @@ import sys
 import tempfile
 import traceback
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,20 +30,21 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from acestep.errors import AceStepError, RequestError  # noqa: E402
-from smoke.checkout import Checkout, located  # noqa: E402
-from smoke.compare import DEVICES, MODES, Comparison  # noqa: E402
+from smoke.compare import DEVICES, MODES  # noqa: E402
+from smoke.options import Options  # noqa: E402
 from smoke.request import (  # noqa: E402
     ALL_TRACKS,
     AUTO,
     BACKENDS,
+    DEFAULT_GUIDANCE_SCALE,
     DEFAULT_SEED,
+    DEFAULT_SHIFT,
+    DEFAULT_STEPS,
     DEFAULT_TRACK,
     DTYPES,
-    Request,
-    requests_of,
 )
 from smoke.session import run_smoke  # noqa: E402
-from smoke.session_file import read_session  # noqa: E402
+from smoke.session_file import read_tables  # noqa: E402
 from smoke.tree import SWITCHES  # noqa: E402
 
 USAGE, CANNOT = 2, 3
@@ -94,9 +94,30 @@ def smoke(
         float,
         typer.Option(parser=number, help="Of each layer in the mix that the next ones are generated on."),
     ] = 0.0,
-    steps: Annotated[int, typer.Option(parser=whole, help="Decoder evaluations to run, 1 to 1000.")] = 50,
-    guidance_scale: Annotated[float, typer.Option(parser=number, help="Above 1 runs APG, 1 is off.")] = 1.0,
-    shift: Annotated[float, typer.Option(parser=number, help="Of the timestep schedule, 1 is none.")] = 1.0,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(
+            parser=whole,
+            help="Decoder evaluations to run, 1 to 1000. Given again, each track once for each.",
+            show_default=str(DEFAULT_STEPS),
+        ),
+    ] = None,
+    guidance_scale: Annotated[
+        list[float] | None,
+        typer.Option(
+            parser=number,
+            help="Above 1 runs APG, 1 is off. Given again, each track once for each.",
+            show_default=f"{DEFAULT_GUIDANCE_SCALE:g}",
+        ),
+    ] = None,
+    shift: Annotated[
+        list[float] | None,
+        typer.Option(
+            parser=number,
+            help="Of the timestep schedule, 1 is none. Given again, each track once for each.",
+            show_default=f"{DEFAULT_SHIFT:g}",
+        ),
+    ] = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
@@ -171,40 +192,37 @@ def smoke(
     ] = Path("out/lego"),
 ) -> int:
     """Generates LEGO stems and shows that the requested number of steps was run, as PyTorch runs it."""
-    request = Request(
+    options = Options(
         context=context,
-        checkpoint=located(checkpoint),
-        track=DEFAULT_TRACK,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        shift=shift,
-        seed=DEFAULT_SEED,
-        backend=backend,
-        device=device,
+        track=track or [],
+        layer=layer or [],
+        session=read_tables(session) if session else [],
+        session_source=f"--session {session}",
+        gain_db=gain_db,
+        steps=steps or [],
+        guidance_scale=guidance_scale or [],
+        shift=shift or [],
+        seed=seed or [],
         caption=caption,
         lyrics=lyrics,
         bpm=bpm,
         key=key,
         start=start,
         end=end,
+        checkpoint=checkpoint,
+        backend=backend,
+        device=device,
         dtype=dtype,
-        gain_db=gain_db,
+        before=before,
+        acestep_root=acestep_root,
+        python=python,
+        worker_thread=worker_thread,
+        without=without or [],
+        compare=compare,
+        compare_steps=compare_steps,
+        compare_device=compare_device,
     )
-    if before is None:
-        before = checkpoint is None and backend == "mlx" and acestep_root is None
-    elif before and acestep_root is not None:
-        raise RequestError(
-            "--before runs this fork without the patches, --acestep-root a checkout in its place: give one"
-        )
-    checkout = Checkout.asked(acestep_root, python, worker_thread, without or [])
-    if session is not None:
-        if track or layer:
-            raise RequestError("--session has the layers in its file: leave --track and --layer out")
-        requests = read_session(session, replace(request, seed=(seed or [DEFAULT_SEED])[0]))
-    else:
-        requests = requests_of(request, track or [], layer or [], seed or [])
-    comparison = Comparison(compare, compare_steps, compare_device)
-    return run_smoke(FORK, requests, out, Console(), before, checkout, comparison)
+    return run_smoke(FORK, options, out, Console())
 
 
 def unexpected(error: Exception) -> str:

@@ -3,11 +3,12 @@
 usage: python drive.py ROOT ORDER FOLDER PIPE LIFELINE
 
 ROOT holds the `acestep` package to run, this project's fork or somebody's checkout. ORDER is JSON of what all runs
-share; each line of standard input is JSON of what one run is asked. FOLDER receives run0.json and tensors0.npz,
-run1.json and ..., each followed by "done" on PIPE, a file descriptor on which the progress is written, too; where a
-run fails, error.json is written and the process ends. The process also ends with the one that holds LIFELINE open.
-Decoder evaluations are counted at the decoders: neither the progress bar nor anything that the run says of itself is
-believed. The interpreter may be another than the project's: nothing is needed of it but what the checkout needs.
+share; each line of standard input is JSON of what one run is asked. FOLDER receives a folder for each run, 0, 1 and
+so on, with run.json, tensors.npz and the recorded steps, each followed by "done" on PIPE, a file descriptor on which
+the progress is written, too; where a run fails, error.json is written and the process ends. The process also ends
+with the one that holds LIFELINE open. Decoder evaluations are counted at the decoders: neither the progress bar nor
+anything that the run says of itself is believed. The interpreter may be another than the project's: nothing is needed
+of it but what the checkout needs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # for `smoke`; main() puts the tree in its place
-from smoke import evaluations, lifeline, tree, watch  # noqa: E402
+from smoke import encoders, evaluations, lifeline, tree, watch  # noqa: E402
 
 NEEDED = ("task_type", "instruction", "src_audio", "inference_steps", "guidance_scale", "shift")
 BATCH_SIZE = 1  # a run a stem: each is counted and compared for itself
@@ -81,22 +82,27 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
         lambda begun: tell("steps", begun - 1, steps),
         lambda: tell("decoding", 0, 0),
     )
+    encodings = encoders.Encodings(handler)
     tell("loaded", 0, 0)
     for number, line in enumerate(sys.stdin):
         wanted = json.loads(line)
         steps = wanted["params"]["inference_steps"]
         tell("encoding", 0, 0)
-        watched.start_over(folder / f"steps{number}" if wanted["record"] else None)
-        run = generate(handler, inference, watched, order | wanted, folder / f"tensors{number}.npz")
+        files = folder / str(number)
+        files.mkdir()
+        watched.start_over(files / "steps" if wanted["record"] else None)
+        encodings.start_over()
+        run = generate(handler, inference, watched, order | wanted, files / "tensors.npz")
         shared = {
             "mlx_active": "MLX DiT: Active" in message,
             "mlx_warning": next((line for line in reversed(warned) if "mlx" in line.lower()), None),
             "device": mlx_device() if on_mlx else str(handler.device),
             "dtype": getattr(handler, "precision", "float32"),
             "load_seconds": load_seconds,
+            "encodings": encodings.counts(),
             "versions": versions(),
         }
-        write_json(folder / f"run{number}.json", {**shared, **run, "notes": notes + run["notes"]})
+        write_json(files / "run.json", {**shared, **run, "notes": notes + run["notes"]})
         tell("done", 0, 0)
 
 

@@ -90,9 +90,9 @@ def titles_of(report: Mapping[str, Any]) -> dict[str, str]:
                 f"mix: context and layers up to {number}" if number > 1 else "mix: context and layer 1"
             )
         else:
-            seed = name.removeprefix("mix").removeprefix("-").removesuffix(".wav")
+            values = name.removeprefix("mix").removesuffix(".wav").removeprefix("-").replace("-", " ")
             over = "stems" if len(stems) > len(report["mix_gains"]) else "stem"
-            titles[name] = f"mix: {over} over context{f', seed {seed}' if seed else ''}"
+            titles[name] = f"mix: {over} over context{f', {values}' if values else ''}"
     return titles
 
 

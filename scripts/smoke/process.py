@@ -126,4 +126,4 @@ class Process:
                 parts.begin(f"{named}{f'{of} steps' if counted else NAMED[part]}", of if counted else None)
             parts.at(done)
             at = part
-        return read_run(request, self._folder, self._number)
+        return read_run(request, self._folder / str(self._number))

@@ -4,7 +4,8 @@ import io
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,16 @@ class Audio:
 
     def __init__(self, context: np.ndarray, folder: RunFolder) -> None:
         self._context, self._folder = context, folder
-        self._stems: dict[int, list[np.ndarray]] = {}
+        self._stems: dict[Hashable, list[np.ndarray]] = {}
         self.mix_gains: dict[str, float] = {}
 
-    def add(self, file: str, stem: np.ndarray, mix_file: str, seed: int, gain_db: float = 0.0) -> Path:
-        """Writes a stem [samples, 2], then the mix of the context and all stems so far of the same seed; returns that.
+    def add(self, file: str, stem: np.ndarray, mix_file: str, group: Hashable, gain_db: float = 0.0) -> Path:
+        """Writes a stem [samples, 2], then the mix of the context and all stems so far of its group; returns that.
 
         gain_db: of the stem in the mixes. They are made from the file: a later run finds the same samples there.
         """
         path = self._folder.publish(file, lambda path: write_wav(path, stem))
-        heard = self._stems.setdefault(seed, [])
+        heard = self._stems.setdefault(group, [])
         heard.append(read_wav(path) * np.float32(10 ** (gain_db / 20)))
         mix, self.mix_gains[mix_file] = mix_over_context(self._context, *heard)
         return self._folder.publish(mix_file, lambda path: write_wav(path, mix))
@@ -114,12 +115,19 @@ def report_json(
         "shown": shown.label,
         "mix_gains": dict(mix_gains),
         "stems": [stem_json(stem) for stem in stems],
+        "sweep": list(stems[0].settings),
+        "encodings": encodings(stem.run for stem in stems),
     }
 
 
+def encodings(runs: Iterable[Run]) -> dict[str, int]:
+    """How often a context and a prompt were encoded for all runs together."""
+    return dict(sum((Counter(run.encodings) for run in runs), Counter()))
+
+
 def asked_for(stems: Sequence[Stem]) -> dict[str, Any]:
-    """The tracks, seeds and layers, of several stems as lists."""
-    names = ("track", "seed", "layer") if stems[0].request.layer is not None else ("track", "seed")
+    """The tracks, layers and swept settings, of several stems as lists."""
+    names = ["track", *(["seed", "layer"] if stems[0].request.layer is not None else stems[0].settings)]
     values = {name: list(dict.fromkeys(getattr(stem.request, name) for stem in stems)) for name in names}
     return {name: several[0] if len(several) == 1 else several for name, several in values.items()}
 
@@ -133,6 +141,7 @@ def stem_json(stem: Stem) -> dict[str, Any]:
         "seed": stem.request.seed,
         "gain_db": stem.request.gain_db,
         "context": stem.request.context.name,
+        "settings": dict(stem.settings),
         "request": {name: getattr(stem.request, name) for name in OF_A_STEM},
         "ok": stem.good,
         "checks": [asdict(check) for check in stem.checks],

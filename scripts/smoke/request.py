@@ -1,6 +1,7 @@
 """What is asked of a run, checked before anything heavy is imported."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ TO_THE_END = -1.0
 GAIN_DB = (-60.0, 12.0)
 ALL_TRACKS = "all"
 DEFAULT_TRACK, DEFAULT_SEED = "vocals", 42
+# Upstream's recommendation for LEGO.
+DEFAULT_STEPS, DEFAULT_GUIDANCE_SCALE, DEFAULT_SHIFT = 50, 1.0, 1.0
+# Of each of these several values may be given; what it is called in the name of a stem.
+SWEPT = {"steps": "steps", "guidance_scale": "guidance", "shift": "shift", "seed": "seed"}
 
 
 @dataclass(frozen=True)
@@ -115,14 +120,37 @@ class Request:
         return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
-def spread(request: Request, tracks: Sequence[str], seeds: Sequence[int]) -> list[Request]:
-    """The request once for each track and, for each track, each seed; RequestError for one that is asked for twice."""
+def settings_of(requests: Sequence[Request]) -> list[dict[str, int | float]]:
+    """Of each request the settings that are swept: those of which several values were given."""
+    swept = [name for name in SWEPT if len({getattr(request, name) for request in requests}) > 1]
+    if requests[0].layer is not None:  # layers differ in what they were given, and are no sweep
+        swept = []
+    return [{name: getattr(request, name) for name in swept} for request in requests]
+
+
+def spread(
+    request: Request, tracks: Sequence[str], settings: Mapping[str, Sequence[int | float]]
+) -> list[Request]:
+    """The request once for each track and, for each track, each combination of the settings' values.
+
+    settings: several values or one of each field of SWEPT that is named. RequestError for one that is given twice.
+    """
     named = [name for track in tracks for name in (TRACK_NAMES if track == ALL_TRACKS else (track,))]
-    for option, values in (("track", named), ("seed", list(seeds))):
-        twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    for option, values in {"track": named, **settings}.items():
+        twice = next((value for i, value in enumerate(values) if value in list(values)[:i]), None)
         if twice is not None:
-            raise RequestError(f"--{option} {twice} is asked for twice; each gives a stem: give it once")
-    return [replace(request, track=track, seed=seed) for track in named for seed in seeds]
+            raise RequestError(
+                f"--{option.replace('_', '-')} {shown(twice)} is asked for twice; each gives a stem: give it once"
+            )
+    combinations: list[dict[str, Any]] = [
+        dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())
+    ]
+    return [replace(request, track=track, **combination) for track in named for combination in combinations]
+
+
+def shown(value: str | int | float) -> str:
+    """A value of a setting in a name: 3.0 is '3', and no two values have the same name."""
+    return str(value).removesuffix(".0")
 
 
 def layers_of(request: Request, tracks: Sequence[str]) -> list[Request]:
@@ -130,18 +158,30 @@ def layers_of(request: Request, tracks: Sequence[str]) -> list[Request]:
     return [replace(request, track=track, layer=number) for number, track in enumerate(tracks, start=1)]
 
 
+def check_no_sweep(option: str, settings: Mapping[str, Sequence[int | float]]) -> None:
+    """RequestError where a setting has several values beside an option that takes one."""
+    for name, values in settings.items():
+        if len(values) > 1:
+            raise RequestError(
+                f"--{name.replace('_', '-')} is given {len(values)} times, {option} takes one value of it: "
+                f"run it again for another"
+            )
+
+
 def requests_of(
-    request: Request, tracks: Sequence[str], layers: Sequence[str], seeds: Sequence[int]
+    request: Request,
+    tracks: Sequence[str],
+    layers: Sequence[str],
+    settings: Mapping[str, Sequence[int | float]],
 ) -> list[Request]:
     """What the options ask for; RequestError where they do not go together."""
     if not layers:
         if request.gain_db:
             raise RequestError("--gain-db is the gain of layers; give them with --layer, or leave it out")
-        return spread(request, tracks or [DEFAULT_TRACK], seeds or [DEFAULT_SEED])
+        return spread(request, tracks or [DEFAULT_TRACK], settings)
     if tracks:
         raise RequestError(
             "--track generates each stem on the context alone, --layer on the context and the layers before: give one"
         )
-    if len(seeds) > 1:
-        raise RequestError("--layer takes one --seed; run it again for another")
-    return layers_of(replace(request, seed=seeds[0] if seeds else DEFAULT_SEED), layers)
+    check_no_sweep("--layer", settings)
+    return layers_of(request, layers)

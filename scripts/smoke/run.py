@@ -42,7 +42,8 @@ class Run:
     interpreter and the packages that the run was computed with; dtype: of the decoder's large matmuls; prompt: what
     of the request the text encoder was not given, "" where all was, None where that could not be seen; steps: the
     folder of its recorded steps, a file each; not_recorded: why there are none; options: what was seen of the
-    checkout's own defaults; findings: by name of the check what a checkout loses, "" where it does not.
+    checkout's own defaults; findings: by name of the check what a checkout loses, "" where it does not; encodings: how
+    often a context and a prompt were encoded for it, as far as that could be counted.
     """
 
     requested: int
@@ -61,6 +62,7 @@ class Run:
     not_recorded: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     findings: Mapping[str, str] = field(default_factory=dict)
+    encodings: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> int:
@@ -68,18 +70,16 @@ class Run:
         return len(self.timesteps)
 
 
-def read_run(request: Request, folder: Path, number: int) -> tuple[Run, "np.ndarray"]:
-    """A run of a process that wrote `folder`, and its stem, float32 [samples, 2]."""
+def read_run(request: Request, folder: Path) -> tuple[Run, "np.ndarray"]:
+    """A run whose process wrote `folder`, and its stem, float32 [samples, 2]."""
     import numpy as np
     import torch
 
-    seen = json.loads((folder / f"run{number}.json").read_text(encoding="utf-8"))
-    file = folder / f"tensors{number}.npz"
-    with np.load(file) as arrays:
+    seen = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    with np.load(folder / "tensors.npz") as arrays:
         tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    file.unlink()
     stem = tensors.pop("stem").numpy().T
-    steps = folder / f"steps{number}"
+    steps = folder / "steps"
     run = Run(
         requested=request.steps,
         timesteps=seen["timesteps"],
@@ -96,6 +96,7 @@ def read_run(request: Request, folder: Path, number: int) -> tuple[Run, "np.ndar
         steps=steps if steps.is_dir() else None,
         not_recorded=seen["not_recorded"],
         options=seen["options"],
+        encodings=seen["encodings"],
     )
     return run, stem
 

@@ -8,7 +8,7 @@ from rich.text import Text
 from smoke import words
 from smoke.compare import FULL, Comparison
 from smoke.folder import RunFolder
-from smoke.request import Request
+from smoke.request import Request, shown
 from smoke.run import Run
 from smoke.stem import Stem, labels_of
 
@@ -23,11 +23,15 @@ def introduction(requests: Sequence[Request]) -> str:
     first = requests[0]
     tracks = list(dict.fromkeys(request.track for request in requests))
     seeds = len({request.seed for request in requests})
+
+    def values(name: str) -> str:
+        return ", ".join(dict.fromkeys(shown(getattr(request, name)) for request in requests))
+
     weights = first.checkpoint.name if first.checkpoint else "tiny random weights (noise, not music)"
     names = ", ".join(tracks) if first.layer is None else f"layers {', '.join(labels_of(requests))}"
     return (
-        f"{names} for {first.context.name}, {f'{seeds} seeds, ' if seeds > 1 else ''}{first.steps} steps, "
-        f"guidance {first.guidance_scale:g}, shift {first.shift:g}, {first.backend}, {weights}"
+        f"{names} for {first.context.name}, {f'{seeds} seeds, ' if seeds > 1 else ''}{values('steps')} steps, "
+        f"guidance {values('guidance_scale')}, shift {values('shift')}, {first.backend}, {weights}"
     )
 
 
@@ -50,6 +54,11 @@ def comparing(comparison: Comparison, runs: Sequence[Run]) -> str:
     )
     expected = words.seconds(comparison.expected_seconds(runs))
     return f"comparing with PyTorch at {how} on {comparison.device}, expected {expected} and loading"
+
+
+def encodings(counts: Mapping[str, int]) -> str:
+    """How often contexts and prompts were encoded, counted at the encoders."""
+    return f"encodings: {', '.join(f'{part} {count}' for part, count in counts.items())}"
 
 
 def findings(console: Console, stems: Sequence[Stem]) -> None:

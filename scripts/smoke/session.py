@@ -14,10 +14,11 @@ from acestep.errors import AceStepError, BackendError
 from blas import openblas_environment
 from smoke import say, stop
 from smoke.before import reverted_copy
-from smoke.checkout import Checkout, prepare
+from smoke.checkout import prepare
 from smoke.checkout_findings import with_findings
 from smoke.compare import NONE, SAMPLED, Comparison, Distances, distances_to_pytorch
 from smoke.folder import RunFolder, scratch_folder
+from smoke.options import Options
 from smoke.process import Process
 from smoke.progress import Parts, showing
 from smoke.request import Request
@@ -58,20 +59,15 @@ class Session:
 
 def run_smoke(
     fork: Path,
-    requests: Sequence[Request],
+    options: Options,
     out: Path,
     console: Console,
-    before: bool,
-    checkout: Checkout | None = None,
-    comparison: Comparison | None = None,
 ) -> int:
-    """Generates, keeps, compares, judges, prints; returns the exit status. AceStepError where there is no stem.
-
-    requests: a stem each, alike in checkpoint, backend, device and dtype; before: the first of them is also run on a
-    copy of the fork without the three patches, for the eye alone; checkout: is run and judged in the fork's place.
-    """
+    """Generates, keeps, compares, judges, prints; returns the exit status. AceStepError where there is no stem."""
+    before, checkout = options.runs_before(), options.checkout()
+    requests = options.requests()
     first = requests[0]
-    comparison = (comparison or Comparison()).chosen(tiny=first.checkpoint is None)
+    comparison = options.comparison().chosen(tiny=first.checkpoint is None)
     comparison.check()
     for request in requests:
         request.check()
@@ -130,6 +126,8 @@ def run_smoke(
         stop.session.kept = lambda: f"all is written: {folder.describe()}"
 
     print_table(console, [*others, *(stem.row for stem in stems)])
+    if len(stems) > 1 and report["encodings"]:
+        say.line(console, say.encodings(report["encodings"]))
     say.findings(console, stems)
     status = (
         CANNOT
@@ -177,7 +175,8 @@ def generate(
             run, stem = process.run(request, parts, f"{label} ({number} of {count}): " if count > 1 else "")
             with stop.session.held():
                 mix_file = mix_of(session.requests, request)
-                heard = audio.add(file, stem, mix_file, request.seed, request.gain_db)
+                group = mix_file if request.layer is None else "layers"
+                heard = audio.add(file, stem, mix_file, group, request.gain_db)
                 session.runs.append(run)
             parts.stem(number, count)
         if side_by_side is not None:

@@ -16,7 +16,7 @@ What a layer does not give is the option's of the command line.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ KEYS = {
 TYPES: Mapping[str, tuple[type, ...]] = {TEXT: (str,), WHOLE: (int,), NUMBER: (int, float)}
 
 
-def read_session(path: Path, request: Request) -> list[Request]:
-    """A request a layer, in the file's order; RequestError, in one sentence, for the first thing that is wrong."""
+def read_tables(path: Path) -> list[Mapping[str, Any]]:
+    """The [[layer]] tables of a file, in its order; RequestError, in one sentence, where it holds something else."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # of TOML and of UTF-8, too
@@ -54,12 +54,22 @@ def read_session(path: Path, request: Request) -> list[Request]:
         raise RequestError(
             f"--session {path} holds {names(content)}, expected [[layer]] tables and nothing else"
         )
-    return [layer_of(path, number, layer, request) for number, layer in enumerate(layers, start=1)]
+    return layers
 
 
-def layer_of(path: Path, number: int, layer: Any, request: Request) -> Request:
+def layers_of_tables(tables: Sequence[Mapping[str, Any]], source: str, request: Request) -> list[Request]:
+    """A request for each table, in order; RequestError, in one sentence, for the first thing that is wrong.
+
+    source: where the tables are from, as in "--session layers.toml".
+    """
+    return [
+        layer_of(f"{source}, layer {number}", number, layer, request)
+        for number, layer in enumerate(tables, start=1)
+    ]
+
+
+def layer_of(where: str, number: int, layer: Any, request: Request) -> Request:
     """The request with the values of one table."""
-    where = f"--session {path}, layer {number}"
     if not isinstance(layer, Mapping) or "track" not in layer:
         raise RequestError(f"{where}: it has no track")
     for name, value in layer.items():

@@ -1,11 +1,11 @@
 """A stem of a session: requested, run, compared, judged, and what it is called where there are several."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from smoke.compare import Distances
 from smoke.judge import Check, judge
-from smoke.request import Request
+from smoke.request import SWEPT, Request, settings_of, shown
 from smoke.run import Run
 
 Row = tuple[str, Run, Distances | None]  # a run's name, the run, how far that is from PyTorch
@@ -13,7 +13,7 @@ Row = tuple[str, Run, Distances | None]  # a run's name, the run, how far that i
 
 @dataclass(frozen=True)
 class Stem:
-    """name: in the table; file: of the WAV, without its folder; label: the track and, of several seeds, the seed."""
+    """name: in the table; file: of the WAV, without its folder; label: the track and the settings that are swept."""
 
     request: Request
     run: Run
@@ -22,6 +22,7 @@ class Stem:
     name: str
     file: str
     label: str
+    settings: Mapping[str, int | float] = field(default_factory=dict)
 
     @property
     def row(self) -> Row:
@@ -46,19 +47,27 @@ def stems_of(requests: Sequence[Request], rows: Sequence[Row], samples: int) -> 
             name=name if len(requests) == 1 else label,
             file=file,
             label=label,
+            settings=settings,
         )
-        for request, (name, run, apart), label, file in zip(
-            requests, rows, labels, files_of(requests), strict=True
+        for request, (name, run, apart), label, file, settings in zip(
+            requests, rows, labels, files_of(requests), settings_of(requests), strict=True
         )
     ]
 
 
 def labels_of(requests: Sequence[Request]) -> list[str]:
-    """The track of each, behind its number among layers, with its seed where there are several seeds."""
+    """The track of each, behind its number among layers, with the settings that are swept."""
     if requests[0].layer is not None:
         return [f"{request.layer} {request.track}" for request in requests]
-    seeds = {request.seed for request in requests}
-    return [request.track if len(seeds) == 1 else f"{request.track} {request.seed}" for request in requests]
+    return [
+        " ".join([request.track, *named(settings)])
+        for request, settings in zip(requests, settings_of(requests), strict=True)
+    ]
+
+
+def named(settings: Mapping[str, int | float]) -> list[str]:
+    """'guidance 3', 'seed 7'"""
+    return [f"{SWEPT[name]} {shown(value)}" for name, value in settings.items()]
 
 
 def files_of(requests: Sequence[Request]) -> list[str]:
@@ -69,10 +78,11 @@ def files_of(requests: Sequence[Request]) -> list[str]:
 
 
 def mix_of(requests: Sequence[Request], request: Request) -> str:
-    """The WAV in which a stem is mixed over the context with the others of its seed, or the layers before it."""
-    if request.layer is not None and request.layer < len(requests):
-        return f"mix-{request.layer}-{request.track}.wav"
-    return "mix.wav" if len({other.seed for other in requests}) == 1 else f"mix-{request.seed}.wav"
+    """The WAV in which a stem is mixed over the context with the others of its settings, or the layers before it."""
+    if request.layer is not None:
+        return f"mix-{request.layer}-{request.track}.wav" if request.layer < len(requests) else "mix.wav"
+    settings = {name: getattr(request, name) for name in settings_of(requests)[0]}
+    return "-".join(["mix", *named(settings)]).replace(" ", "-") + ".wav"
 
 
 def farthest(stems: Sequence[Stem]) -> Stem:

@@ -426,12 +426,12 @@ def several(make_page: Callable[..., SimpleNamespace]) -> SimpleNamespace:
 
 def test_several_stems_each_have_their_file_and_each_seed_its_mix(several):
     files = sorted(path.name for path in several.folder.glob("*.wav"))
-    stems = ["stem-bass-1.wav", "stem-bass-2.wav", "stem-drums-1.wav", "stem-drums-2.wav"]
-    assert files == ["context.wav", "mix-1.wav", "mix-2.wav", *stems]
+    stems = ["stem-bass-seed-1.wav", "stem-bass-seed-2.wav", "stem-drums-seed-1.wav", "stem-drums-seed-2.wav"]
+    assert files == ["context.wav", "mix-seed-1.wav", "mix-seed-2.wav", *stems]
     assert [stem["file"] for stem in several.report["stems"]] == stems[2:] + stems[:2]
-    mix, _ = soundfile.read(several.folder / "mix-1.wav")
+    mix, _ = soundfile.read(several.folder / "mix-seed-1.wav")
     both = tone() + 2 * tone(3000)
-    gain = several.report["mix_gains"]["mix-1.wav"]
+    gain = several.report["mix_gains"]["mix-seed-1.wav"]
     assert gain == pytest.approx(10 ** (-1 / 20) / np.abs(both).max())
     assert np.abs(mix - gain * both).max() < 1e-6
 
@@ -439,28 +439,29 @@ def test_several_stems_each_have_their_file_and_each_seed_its_mix(several):
 def test_the_stem_that_fails_is_named_and_its_figures_are_shown(several):
     assert not several.report["ok"]
     assert [stem["ok"] for stem in several.report["stems"]] == [True, True, False, True]
-    assert (several.report["shown"], several.report["evaluated"]) == ("bass 1", 8)
+    assert (several.report["shown"], several.report["evaluated"]) == ("bass seed 1", 8)
     text = several.page.text
-    assert "50 steps requested, 8 evaluated ✗ FAIL: 3 of 28 checks: bass 1 steps, bass 1 schedule" in text
-    assert "drums 1, drums 2, bass 1, bass 2 for song.wav" in text
-    assert "Single figures are those of bass 1, the farthest from PyTorch." in text
+    assert (
+        "50 steps requested, 8 evaluated ✗ FAIL: 3 of 28 checks: bass seed 1 steps, bass seed 1 schedule"
+        in text
+    )
+    assert "drums seed 1, drums seed 2, bass seed 1, bass seed 2 for song.wav" in text
+    assert "Single figures are those of bass seed 1, the farthest from PyTorch." in text
 
 
 def test_several_stems_are_each_shown(several):
     text = several.page.text
-    assert (
-        "before: patches reverted 8 of 50 drums 1 50 of 50 drums 2 50 of 50 bass 1 8 of 50 bass 2 50 of 50"
-        in text
-    )
+    drums, bass = "drums seed 1 50 of 50 drums seed 2 50 of 50", "bass seed 1 8 of 50 bass seed 2 50 of 50"
+    assert f"before: patches reverted 8 of 50 {drums} {bass}" in text
     assert chosen(several.page) == [
         ("context.wav", "context: song.wav"),
         *((stem["file"], f"stem: {stem['label']}") for stem in several.report["stems"]),
-        ("mix-1.wav", "mix: stems over context, seed 1"),
-        ("mix-2.wav", "mix: stems over context, seed 2"),
+        ("mix-seed-1.wav", "mix: stems over context, seed 1"),
+        ("mix-seed-2.wav", "mix: stems over context, seed 2"),
     ]
     for place, stem in enumerate(several.report["stems"], start=2):
         assert (
-            f"{stem['label']} −12.0 dBFS −6.0 dBFS 0.00 % × 1.78 not silent {place} {stem['file']}"  # noqa: RUF001
+            f"{stem['track']} {stem['seed']} −12.0 dBFS −6.0 dBFS 0.00 % × 1.78 not silent {place} {stem['file']}"  # noqa: RUF001
         ) in text
     assert [("open" in attributes) for attributes in several.page.all("details")] == [
         False,
@@ -507,13 +508,13 @@ def test_a_sweep_is_a_grid_of_values_levels_and_verdicts(make_page):
     made = make_page(seeds=(1, 2), settings=settings)
     text = made.page.text
     assert "stem guidance scale shift level peak beyond full scale gain since silence file" in text
-    assert "vocals 1.0 1.0 −12.0 dBFS −6.0 dBFS 0.00 % × 1.78 not silent 2 stem-vocals-1.wav" in text  # noqa: RUF001
-    assert "vocals 7.0 1.0 −12.0 dBFS −6.0 dBFS 0.00 % × 1.78 not silent 3 stem-vocals-2.wav" in text  # noqa: RUF001
+    assert "vocals 1.0 1.0 −12.0 dBFS −6.0 dBFS 0.00 % × 1.78 not silent 2 stem-vocals-seed-1.wav" in text  # noqa: RUF001
+    assert "vocals 7.0 1.0 −12.0 dBFS −6.0 dBFS 0.00 % × 1.78 not silent 3 stem-vocals-seed-2.wav" in text  # noqa: RUF001
 
 
 def test_a_silent_stem_of_several_is_named_in_the_grid(make_page):
     text = make_page(seeds=(1, 2), stem=0 * tone(), levels=SILENT).page.text
-    assert "vocals 1 −∞ dBFS −∞ dBFS 0.00 % × 1 silent 2 stem-vocals-1.wav" in text  # noqa: RUF001
+    assert "vocals 1 −∞ dBFS −∞ dBFS 0.00 % × 1 silent 2 stem-vocals-seed-1.wav" in text  # noqa: RUF001
 
 
 def colours(page: Page) -> dict[str, dict[str, str]]:

@@ -234,6 +234,19 @@ REFUSED = {
     "seed twice": (
         ["--seed", "1", "--seed", "1"], 2, "lego_smoke: --seed 1 is asked for twice; each gives a stem: give it once",
     ),
+    "guidance twice": (
+        ["--guidance-scale", "3", "--guidance-scale", "3.0"], 2,
+        "lego_smoke: --guidance-scale 3 is asked for twice; each gives a stem: give it once",
+    ),
+    "one guidance of two": (
+        ["--guidance-scale", "3", "--guidance-scale", "0.5"], 2,
+        "lego_smoke: guidance_scale is 0.5; between 0 and 1 it would have no effect: give 1 for no guidance, or "
+        "more than 1",
+    ),
+    "layers of several shifts": (
+        ["--layer", "drums", "--layer", "bass", "--shift", "1", "--shift", "3"], 2,
+        "lego_smoke: --shift is given 2 times, --layer takes one value of it: run it again for another",
+    ),
     "guidance nan": (
         ["--guidance-scale", "nan"], 2, "lego_smoke: guidance_scale is nan, expected a number of at least 0",
     ),

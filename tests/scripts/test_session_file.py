@@ -6,11 +6,15 @@ import pytest
 
 from acestep.errors import RequestError
 from smoke.request import Request
-from smoke.session_file import read_session
+from smoke.session_file import layers_of_tables, read_tables
 
 REQUEST = Request(
     Path("song.wav"), None, "vocals", 50, 1.0, 1.0, 42, "mlx", "cpu", caption="warm", gain_db=-1.0
 )
+
+
+def read_session(path: Path, request: Request) -> list[Request]:
+    return layers_of_tables(read_tables(path), f"--session {path}", request)
 
 
 def session(folder: Path, text: str) -> Path:
@@ -85,7 +89,16 @@ def test_no_such_file(tmp_path):
 def test_a_session_takes_the_place_of_tracks(tmp_path, monkeypatch, capsys):
     import lego_smoke
 
-    monkeypatch.setattr("sys.argv", ["lego_smoke.py", "--session", "layers.toml", "--track", "drums"])
-    assert lego_smoke.main() == 2
-    expected = "lego_smoke: --session has the layers in its file: leave --track and --layer out\n"
-    assert capsys.readouterr().err == expected
+    path = session(tmp_path, '[[layer]]\ntrack = "drums"')
+    for beside, sentence in {
+        ("--track", "drums"): "--session has the layers in its file: leave --track and --layer out",
+        (
+            "--seed",
+            "1",
+            "--seed",
+            "2",
+        ): "--seed is given 2 times, --session takes one value of it: run it again for another",
+    }.items():
+        monkeypatch.setattr("sys.argv", ["lego_smoke.py", "--session", str(path), *beside])
+        assert lego_smoke.main() == 2
+        assert capsys.readouterr().err == f"lego_smoke: {sentence}\n"

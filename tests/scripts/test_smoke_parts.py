@@ -14,6 +14,7 @@ from rich.console import Console
 from smoke import say, session
 from smoke.compare import Distances, relative_l2, schedule_distance
 from smoke.judge import judge
+from smoke.options import Options
 from smoke.report import caption, mix_over_context
 from smoke.request import Request
 from smoke.run import Run
@@ -175,13 +176,14 @@ class TestBlasOfTheRun:
         monkeypatch.setattr(
             session, "openblas_environment", lambda: ({"LD_PRELOAD": "libopenblas.so.0"}, "slow")
         )
-        fields: dict[str, Any] = {"context": ROOT / "scripts/smoke.wav", "track": "vocals", "steps": 2}
-        fields |= {"guidance_scale": 1.0, "shift": 1.0, "seed": 1, "backend": backend, "device": "cpu"}
-        fields |= {"checkpoint": tiny_root() / "checkpoints/acestep-v15-base"}
+        options = Options(
+            ROOT / "scripts/smoke.wav",
+            checkpoint=tiny_root() / "checkpoints/acestep-v15-base",
+            backend=backend,
+            device="cpu",
+        )
         console = Console(record=True, width=200)
         with pytest.raises(Seen) as seen:
-            session.run_smoke(
-                ROOT / "ACE-Step-1.5", [Request(**fields)], tmp_path / "out", console, before=False
-            )
+            session.run_smoke(ROOT / "ACE-Step-1.5", options, tmp_path / "out", console)
         assert seen.value.args == (given,)
         assert ("note: slow" in console.export_text()) == bool(given)

@@ -139,7 +139,7 @@ class TestCounted:
 
 
 def test_several_runs_of_one_process_are_each_counted_for_themselves(tmp_path):
-    requests = spread(a_request(), ["drums", "bass"], [1, 2])
+    requests = spread(a_request(), ["drums", "bass"], {"seed": [1, 2]})
     root = write_checkout(tmp_path / "tree", short_for="bass", compiles=True)
     tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root)
     said = io.StringIO()
@@ -619,7 +619,7 @@ def test_a_layer_is_generated_on_the_layers_before_it(layered):
         ),
         (
             ["--layer", "drums", "--seed", "1", "--seed", "2"],
-            "--layer takes one --seed; run it again for another",
+            "--seed is given 2 times, --layer takes one value of it: run it again for another",
         ),
         (["--gain-db", "-3"], "--gain-db is the gain of layers; give them with --layer, or leave it out"),
         (["--layer", "drums", "--gain-db", "99"], "--gain-db is 99, expected a number from -60 to 12"),

@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 
 from acestep.errors import BackendError
+from acestep.models.encoding_cache import CONTEXTS_KEPT, PROMPTS_KEPT, EncodingCache, content_key
 from acestep.models.mlx.condition_encoder import MLXConditionEncoder
 from acestep.models.mlx.dit_generate import draw_noise
 from acestep.models.mlx.text_encoder import MLXTextEncoder
@@ -21,10 +22,20 @@ class MLXAudioVAE:
 
     def __init__(self, vae: MLXAutoencoderOobleck) -> None:
         self.vae = vae
+        self._posteriors: EncodingCache[tuple[mx.array, mx.array]] = EncodingCache(CONTEXTS_KEPT)
+
+    def _encode(self, audio: np.ndarray) -> tuple[mx.array, mx.array]:
+        """Mean and standard deviation, [1, frames, 64] each, computed: another thread may use them."""
+        mean, std = self.vae.encode(mx.array(audio.T[None]))
+        mx.eval(mean, std)
+        return mean, std
 
     def sample_latents(self, audio: np.ndarray, seeds: list[int]) -> np.ndarray:
-        """[2, samples], whole frames -> [batch, frames, 64]; a seed gives the same latents alone and in a batch."""
-        mean, std = self.vae.encode(mx.array(audio.T[None]))
+        """[2, samples], whole frames -> [batch, frames, 64]; a seed gives the same latents alone and in a batch.
+
+        The same audio is encoded once, whatever the seeds.
+        """
+        mean, std = self._posteriors.get(content_key(audio), lambda: self._encode(audio))
         return np.array(mean + std * draw_noise(seeds, (len(seeds), *mean.shape[1:]), POSTERIOR_DRAW))
 
     def decode_latents(self, latents: np.ndarray) -> np.ndarray:
@@ -37,10 +48,11 @@ class MLXTextStates:
 
     def __init__(self, encoder: MLXTextEncoder) -> None:
         self.encoder = encoder
+        self._states: EncodingCache[np.ndarray] = EncodingCache(PROMPTS_KEPT)
 
     def encode(self, tokens: list[int]) -> np.ndarray:
-        """The last layer's states, [1, tokens, text width]."""
-        return np.array(self.encoder(mx.array([tokens])))
+        """The last layer's states, [1, tokens, text width]; the same tokens are encoded once."""
+        return self._states.get(tuple(tokens), lambda: np.array(self.encoder(mx.array([tokens]))))
 
     def embed(self, tokens: list[int]) -> np.ndarray:
         """The embeddings alone, [1, tokens, text width]."""

@@ -1,6 +1,7 @@
 """Every part of a checkpoint on PyTorch, as the handler calls it: numpy in, numpy out."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenera
 from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.checkpoint.layout import find_layout
 from acestep.models.checkpoint.tokenizer import load_tokenizer
+from acestep.models.encoding_cache import CONTEXTS_KEPT, PROMPTS_KEPT, EncodingCache, content_key
 from acestep.models.parts import Parts
 from acestep.models.pytorch.loading import load_condition_encoder, load_decoder, load_text_encoder, load_vae
 
@@ -21,11 +23,19 @@ class TorchAudioVAE:
 
     def __init__(self, vae: AutoencoderOobleck) -> None:
         self.vae = vae
+        self._posteriors: EncodingCache[Any] = EncodingCache(CONTEXTS_KEPT)
+
+    def _encode(self, audio: np.ndarray) -> Any:
+        """diffusers' distribution of latents [1, 64, frames]."""
+        return self.vae.encode(torch.from_numpy(audio)[None].to(self.vae.device)).latent_dist
 
     @torch.inference_mode()
     def sample_latents(self, audio: np.ndarray, seeds: list[int]) -> np.ndarray:
-        """[2, samples], whole frames -> [batch, frames, 64]; a seed gives the same latents alone and in a batch."""
-        posterior = self.vae.encode(torch.from_numpy(audio)[None].to(self.vae.device)).latent_dist
+        """[2, samples], whole frames -> [batch, frames, 64]; a seed gives the same latents alone and in a batch.
+
+        The same audio is encoded once, whatever the seeds.
+        """
+        posterior = self._posteriors.get(content_key(audio), lambda: self._encode(audio))
         samples = [posterior.sample(torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.cat(samples).transpose(1, 2).contiguous().cpu().numpy()
 
@@ -41,13 +51,17 @@ class TorchTextStates:
 
     def __init__(self, encoder: Qwen3Model) -> None:
         self.encoder = encoder
+        self._states: EncodingCache[np.ndarray] = EncodingCache(PROMPTS_KEPT)
 
     def _tensor(self, tokens: list[int]) -> torch.Tensor:
         return torch.tensor([tokens], device=self.encoder.device)
 
     @torch.inference_mode()
     def encode(self, tokens: list[int]) -> np.ndarray:
-        """The last layer's states, [1, tokens, text width]."""
+        """The last layer's states, [1, tokens, text width]; the same tokens are encoded once."""
+        return self._states.get(tuple(tokens), lambda: self._encode(tokens))
+
+    def _encode(self, tokens: list[int]) -> np.ndarray:
         return self.encoder(input_ids=self._tensor(tokens)).last_hidden_state.cpu().numpy()
 
     @torch.inference_mode()
