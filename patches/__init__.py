@@ -3,3 +3,5 @@
 `python -m patches VERB ROOT`. `check`, `diff`, `apply` and `revert` read and write text; `verify`, `doctor` and `apply
 --verify` run code of the checkout, in a child process.
 """
+
+__version__ = "0.2.0"

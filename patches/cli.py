@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import commands
+from . import __version__, commands
 from .errors import KitError, WrongUsage
 from .report import CANNOT, Outcome, fits_terminal
 
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Three patches that make ACE-Step 1.5's MLX path run the requested number of steps, and a doctor.",
         epilog="Exit status: 0 done, 1 something to apply or not proved, 2 wrong usage, 3 cannot be done.",
     )
+    parser.add_argument("--version", action="version", version=f"acestep-lego {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
     for run_verb, what in (
         (commands.check, "show which text each file holds; nothing is run"),

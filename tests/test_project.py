@@ -1,0 +1,50 @@
+"""What the project says of itself is said once, or the same in each place."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import patches
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\S+)", changelog, flags=re.MULTILINE)
+    assert newest is not None
+    assert PROJECT["version"] == patches.__version__ == newest[1]
+
+
+def test_version_of_the_kit() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "patches", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"acestep-lego {patches.__version__}\n"
+
+
+def test_the_patch_kit_needs_nothing() -> None:
+    assert PROJECT["dependencies"] == []
+
+
+def test_every_package_of_the_kit_is_installed() -> None:
+    listed = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    )
+    there = {
+        ".".join(("acestep_lego_patches", *path.parent.relative_to(ROOT / "patches").parts))
+        for path in (ROOT / "patches").rglob("__init__.py")
+    }
+    assert there <= listed
+
+
+def test_the_lock_has_a_hash_for_every_version() -> None:
+    for name in ("requirements.lock", "requirements-torch.lock"):
+        entries = re.split(r"^(?=[A-Za-z0-9])", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert len(entries) > 1
+        for entry in entries[1:]:
+            assert "==" in entry.splitlines()[0]
+            assert "--hash=sha256:" in entry
