@@ -53,8 +53,16 @@ def run(folder: Path, answers: dict[str, str], python: str | None = "3.11 x86_64
     [
         (INTEL, "3.11 x86_64", "this is an Intel Mac; mlx runs on Apple Silicon (M1 or newer) and on Linux"),
         ({**INTEL, "sysctl -n sysctl.proc_translated": "1"}, "3.11 x86_64", "runs under Rosetta"),
-        ({**MAC, "sw_vers -productVersion": "13.7.1"}, "3.11 arm64", "this is macOS 13.7.1; mlx needs macOS 14"),
-        ({**LINUX, "getconf GNU_LIBC_VERSION": "glibc 2.31"}, "3.11 x86_64", "has glibc 2.31; mlx needs glibc 2.35"),
+        (
+            {**MAC, "sw_vers -productVersion": "13.7.1"},
+            "3.11 arm64",
+            "this is macOS 13.7.1; mlx needs macOS 14",
+        ),
+        (
+            {**LINUX, "getconf GNU_LIBC_VERSION": "glibc 2.31"},
+            "3.11 x86_64",
+            "has glibc 2.31; mlx needs glibc 2.35",
+        ),
         ({"uname -s": "Linux", "uname -m": "x86_64"}, "3.11 x86_64", "has no glibc; mlx needs glibc 2.35"),
         ({**LINUX, "uname -m": "riscv64"}, "3.11 riscv64", "this is Linux on riscv64"),
         (LINUX, "3.10 x86_64", "'python3' is Python 3.10, 3.11 to 3.14 is needed"),
