@@ -3,6 +3,9 @@
 In `dit_generate.py` (early: `mlx_dit/generate.py`). Until upstream's 82a5d84 (2026-02-25) every model ran turbo's 8
 values; since then the steps are honoured, but a base model's custom timesteps are still cut to 20 values and moved to
 turbo's grid. A turbo model keeps the schedule that it had.
+
+A fork whose schedule has further parameters (`scheduler`) gets the custom timesteps alone, where its own code takes the
+steps and asks for those parameters only without custom timesteps.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from ..engine.lists import ItemList, arguments_of, parameters_of
 from ..engine.patch import Edit, Found, Patch
 from ..engine.source import Source
 from ..engine.states import CannotEdit, OtherCode
+from .further_parameters import require_custom_timesteps_first
 from .names import GENERATE, KIND_ARGUMENT, KIND_PARAMETER, SCHEDULE, STEPS_ARGUMENT, STEPS_PARAMETER
 
 BLOCK = (
@@ -38,6 +42,8 @@ BLOCK = (
     "    t = t.astype(np.float32)",
     "    return (float(shift) * t / (1 + (float(shift) - 1) * t)).tolist()",
 )
+CUSTOM_BLOCK = (": a base model takes custom timesteps as given.", *BLOCK[1:10])
+_CHECK = BLOCK[6].strip()  # stands in both
 _PARAMETERS = {"infer_steps": STEPS_PARAMETER, "is_turbo": KIND_PARAMETER}
 _ARGUMENTS = {"infer_steps": STEPS_ARGUMENT, "is_turbo": KIND_ARGUMENT}
 _LOCALS = {"bounds", "custom", "falls", "i", "n", "step", "t"}
@@ -53,9 +59,12 @@ def find(source: Source) -> Found:
     of_schedule, of_generate = parameters_of(source, schedule), parameters_of(source, generate)
     if of_schedule.named("is_turbo") is not None:
         return OtherCode(f"{SCHEDULE} takes an is_turbo of its own")
-    _refuse_other_parameters(of_schedule)
+    further = _further_parameters(of_schedule)
+    if further:
+        require_custom_timesteps_first(schedule, further)
     _refuse_other_names(source, schedule)
-    insertions: list[Insertion] = [at_start_of(source, schedule, BLOCK)]
+    block = CUSTOM_BLOCK if further else BLOCK
+    insertions: list[Insertion] = [at_start_of(source, schedule, block)]
     lacks = []
     for parameters in (of_schedule, of_generate):
         new = {name: text for name, text in _PARAMETERS.items() if parameters.named(name) is None}
@@ -64,7 +73,8 @@ def find(source: Source) -> Found:
             insertions.append(AddItems(parameters, parameters.last, tuple(new.values())))
     for call in calls:
         insertions += _arguments(source, call, of_schedule)
-    return Edit(f"{SCHEDULE} takes no {' and no '.join(lacks)}", insertions)
+    kept = f"; the steps are left to its own {' and '.join(further)}" if further else ""
+    return Edit(f"{SCHEDULE} takes no {' and no '.join(lacks)}{kept}", insertions)
 
 
 def _arguments(source: Source, call: ast.Call, parameters: ItemList) -> list[Insertion]:
@@ -78,19 +88,22 @@ def _arguments(source: Source, call: ast.Call, parameters: ItemList) -> list[Ins
     return [AddItems(arguments, arguments.last, new)] if new else []
 
 
-def _refuse_other_parameters(parameters: ItemList) -> None:
-    """A branch in front of the function's own code would switch off what further parameters choose."""
+def _further_parameters(parameters: ItemList) -> list[str]:
+    """The names of those beside `shift`, `timesteps` and `infer_steps`. Raises CannotEdit.
+
+    A branch for the steps in front of the function's own code would switch off what they choose.
+    """
     known = ("shift", "timesteps", "infer_steps")
-    others = [
-        item.text for item in parameters.items if item.name not in known and item.stars != "**" and item.name
+    further = [
+        item for item in parameters.items if item.name and item.name not in known and item.stars != "**"
     ]
-    if others:
-        raise CannotEdit(
-            f"{SCHEDULE} also takes {', '.join(others)}, which a branch for base models would switch off"
-        )
+    if further and parameters.named("infer_steps") is None:
+        texts = ", ".join(item.text for item in further)
+        raise CannotEdit(f"{SCHEDULE} also takes {texts}, which a branch for base models would switch off")
     missing = [name for name in ("shift", "timesteps") if parameters.named(name) is None]
     if missing:
         raise CannotEdit(f"{SCHEDULE} has no parameter {' and no parameter '.join(missing)}")
+    return [item.name for item in further]
 
 
 def _refuse_other_names(source: Source, schedule: ast.FunctionDef) -> None:
@@ -114,6 +127,6 @@ PATCH = Patch(
     summary=f"{SCHEDULE} gives a base model the requested steps and custom timesteps",
     find=find,
     items=("infer_steps", "is_turbo"),
-    block_sizes={BLOCK[0]: len(BLOCK)},
-    trace=BLOCK[-1],
+    block_sizes={block[0]: len(block) for block in (BLOCK, CUSTOM_BLOCK)},
+    trace=_CHECK,
 )

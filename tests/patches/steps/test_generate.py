@@ -2,13 +2,14 @@
 
 import pytest
 
-from patches.steps.generate import BLOCK, PATCH
+from patches.steps.generate import BLOCK, CUSTOM_BLOCK, PATCH
 from tests.patches.contract import (
     changed,
     check_applied,
     check_left,
     check_refused,
     edit_patched,
+    source_of,
     without_numbers,
 )
 from tests.patches.mini_checkout import BEFORE as CHECKOUT
@@ -208,6 +209,80 @@ def test_schedule_that_takes_a_kind_of_its_own_is_other_code() -> None:
     assert check_left(PATCH, text) == (
         "other code",
         "get_timestep_schedule takes an is_turbo of its own",
+    )
+
+
+FURTHER = SIGNATURE.replace(
+    "):\n" + DOCSTRING,
+    '    infer_steps: Optional[int] = None,\n    scheduler: str = "linear",\n):\n' + DOCSTRING,
+)
+FURTHER_CALL = CALL.replace("timesteps)", "timesteps, infer_steps=infer_steps, scheduler=scheduler)")
+GENERATE_TAKES = (
+    "    compile_model: bool = False,\n):",
+    "    compile_model: bool = False,\n    infer_steps=None,\n    scheduler=None,\n):",
+)
+CUSTOM, TABLE = BEFORE[BEFORE.index(DOCSTRING) :].split("\n\n\n")[0].removeprefix(DOCSTRING).rsplit("\n", 1)
+OWN_STEPS = "    if infer_steps is not None:\n        return SCHEDULERS[scheduler](infer_steps, shift)\n"
+LATER = CUSTOM.replace("return [min", "levels = [min")
+
+
+def with_scheduler(own_code: str) -> str:
+    """The module with a schedule of this code, which takes the steps and a scheduler."""
+    return edit(
+        BEFORE, (SIGNATURE, FURTHER), (f"{CUSTOM}\n{TABLE}", own_code), (CALL, FURTHER_CALL), GENERATE_TAKES
+    )
+
+
+CUSTOM_FIRST = {
+    "custom timesteps are returned": f"{CUSTOM}\n{OWN_STEPS}{TABLE}",
+    "only without timesteps": OWN_STEPS.replace("if ", "if timesteps is None and ") + f"{CUSTOM}\n{TABLE}",
+    "elif": f"{CUSTOM}\n{OWN_STEPS.replace('if ', 'elif ')}{TABLE}",
+    "if without, else with": OWN_STEPS.replace("if ", "if timesteps is None and ")
+    + f"    else:\n        shift = abs(shift)\n{CUSTOM}\n{TABLE}",
+    "only where none were made": "    levels = None\n"
+    + LATER
+    + "\n"
+    + OWN_STEPS.replace("if ", "if levels is None and ")
+    + f"{TABLE}",
+}
+
+
+@pytest.mark.parametrize("own_code", CUSTOM_FIRST.values(), ids=CUSTOM_FIRST)
+def test_schedule_with_a_scheduler_gets_the_custom_timesteps_alone(own_code: str) -> None:
+    text = with_scheduler(own_code)
+    missing = PATCH.status(source_of(text))
+    assert (
+        missing.detail == "get_timestep_schedule takes no is_turbo; the steps are left to its own scheduler"
+    )
+    added = [line[1:].strip() for line in changed(text, check_applied(PATCH, text)) if line[0] == "+"]
+    block = [line.strip() for line in CUSTOM_BLOCK[1:]]
+    start = added.index(block[0])
+    assert added[start - 1 : start + len(block)] == [MARK + CUSTOM_BLOCK[0], *block]
+    assert not any("infer_steps < 1" in line for line in added)
+    assert added.count(f"{KIND},") == 2
+    assert not any("infer_steps:" in line for line in added)
+
+
+READ_BEFORE = {
+    "read in front": f"    shift = SHIFTS.get(scheduler, shift)\n{CUSTOM}\n{TABLE}",
+    "with or without timesteps": f"{OWN_STEPS}{CUSTOM}\n{TABLE}",
+    "in the branch itself": CUSTOM.replace("[:20]", "[: LIMITS[scheduler]]") + f"\n{TABLE}",
+    "in an else": OWN_STEPS.replace("if ", "if timesteps is None and ")
+    + f"    else:\n        shift = SHIFTS[scheduler]\n{CUSTOM}\n{TABLE}",
+    "where another value is missing": "    levels = shift\n"
+    + LATER
+    + "\n"
+    + OWN_STEPS.replace("if ", "if shift is None and ")
+    + f"{TABLE}",
+    "either": OWN_STEPS.replace("if ", "if timesteps is None or ") + f"{CUSTOM}\n{TABLE}",
+}
+
+
+@pytest.mark.parametrize("own_code", READ_BEFORE.values(), ids=READ_BEFORE)
+def test_scheduler_that_custom_timesteps_would_switch_off_is_refused(own_code: str) -> None:
+    assert check_refused(PATCH, with_scheduler(own_code)) == (
+        "get_timestep_schedule also takes scheduler and reads it where timesteps may be given, so that custom "
+        "timesteps in front would switch it off; verify shows what its own code does with the steps"
     )
 
 
