@@ -6,7 +6,7 @@ code := ACE-Step-1.5/acestep patches scripts tests
 # With all plugins that are installed, pytest reads each of them, and all of hypothesis, anew in each process.
 pytest := -m pytest --disable-plugin-autoload -p xdist -p hypothesispytest -n 2 --dist worksteal
 
-.PHONY: smoke test test-fast lint verify bench loop-table coverage setup clean
+.PHONY: smoke test test-fast lint docs-check verify bench loop-table coverage setup clean
 .DEFAULT_GOAL := smoke
 
 setup:
@@ -26,6 +26,10 @@ lint: setup
 	@$(py) -m ruff check $(code)
 	@$(py) -m ruff format --check --quiet $(code) || { echo "lint: run '.venv/bin/ruff format' on the files above" >&2; exit 1; }
 	@$(py) -m mypy ACE-Step-1.5/acestep patches scripts
+
+# Every command of README and docs, run as a reader would paste it.
+docs-check: setup
+	@$(py) scripts/docs_check.py $(ARGS)
 
 verify: setup
 	@$(py) -m patches verify "$(ROOT)"
