@@ -3,7 +3,7 @@
 usage: .venv/bin/python scripts/docs_check.py [FILE.md ...]
 
 A command is a fenced block of the language `sh`. What stands where a reader has a checkout and weights: in HOME,
-`ACE-Step-1.5/` is the fork without its patches and with an interpreter of its own, `checkpoints/` has tiny random
+`ACE-Step-1.5/` is the small checkout of the tests with every defect, and an interpreter; `checkpoints/` has tiny random
 weights; `song.wav` is the smoke run's context. A comment in front of a block changes what is expected:
 `<!-- docs-check: exit 1 -->`, or `<!-- docs-check: skip, REASON -->` for what no script can run.
 Exit status: 0 every command ended as expected, 1 one did not.
@@ -59,7 +59,7 @@ def blocks_of(path: Path, name: str) -> list[Block]:
 def reader_of(scratch: Path) -> tuple[Path, dict[str, str]]:
     """A reader's copy of the repository and environment, below `scratch`."""
     from acestep.models.tiny import write_tiny_checkpoint
-    from smoke.before import reverted_copy
+    from tests.patches.mini_application import SICK
 
     clone, home = scratch / "ace-step-lego", scratch / "home"
     listed = subprocess.run(
@@ -78,7 +78,7 @@ def reader_of(scratch: Path) -> tuple[Path, dict[str, str]]:
 
     checkout = home / "ACE-Step-1.5"
     checkout.mkdir(parents=True)
-    reverted_copy(ROOT / "ACE-Step-1.5", checkout)
+    SICK.write(checkout)
     (checkout / ".venv").symlink_to(Path(sys.prefix))
     write_tiny_checkpoint(home)  # home/checkpoints
     environment = {**os.environ, "HOME": str(home)}

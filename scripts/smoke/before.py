@@ -5,20 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import patches
 from acestep.errors import BackendError
 from smoke import stop
-
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 def reverted_copy(fork: Path, folder: Path) -> Path:
     """Copies the fork's package into `folder` and takes the three patches out of it; returns `folder`."""
     shutil.copytree(fork / "acestep", folder / "acestep", ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "patches", "revert", str(folder.resolve())]  # cwd is another
+    command = [sys.executable, patches.__path__[0], "revert", str(folder.resolve())]
     with stop.session.held():
-        kit = subprocess.Popen(
-            command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        kit = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         undoing = stop.session.undoing(lambda: stop.end(kit))
     with undoing:
         _, errors = kit.communicate()
