@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from .network import refuse_network
 from .process_table import die_with_parent
 
 Reply = Callable[[dict[str, Any]], None]
@@ -23,6 +24,7 @@ def serve(handle: Callable[[dict[str, Any], Reply], None]) -> None:
     process and can still cheat on purpose.
     """
     die_with_parent()
+    refuse_network("code of a checkout has no network in this run")
     request = json.loads(sys.stdin.readline())
     word, descriptor, process = request["word"], request["answers"], os.getpid()
     os.set_inheritable(descriptor, False)

@@ -1,21 +1,22 @@
-"""Fakes that a checkout's mixins are driven with: a decoder that counts, a PyTorch model, a host, a payload."""
+"""What a checkout's mixins are driven with: a decoder that counts, a host, a payload."""
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 import torch
 
+from .arrays import one_timestep
 from .imports import CannotProbe
+from .models import CHANNELS, TOKENS, WIDTH, BackendRecord, FakeModel
+from .recorders import record_calls
 
-BATCH, FRAMES, CHANNELS, TOKENS, WIDTH = 1, 8, 64, 3, 4
+BATCH, FRAMES = 1, 8
 UPSTREAM_MIXINS = ("ServiceGenerateExecuteMixin", "DiffusionMixin")
 
 
@@ -33,10 +34,7 @@ class CountingDecoder:
     def __call__(
         self, hidden_states: Any, timestep: Any, *_: Any, cache: Any = None, **__: Any
     ) -> tuple[Any, Any]:
-        values = set(np.ravel(np.array(timestep.tolist(), dtype=np.float32)).tolist())
-        if len(values) != 1:
-            raise RuntimeError(f"one decoder evaluation was given several timesteps: {sorted(values)}")
-        self.timesteps += values
+        self.timesteps.append(one_timestep(timestep))
         self.guided += hidden_states.shape[0] == 2 * self.batch
         return mx.zeros_like(hidden_states), cache
 
@@ -53,33 +51,6 @@ class HostDecoder:
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         return self.current(*args, **kwargs)
-
-
-class FakeModel:
-    """The PyTorch model's two entry points: conditions of zeros, and a record of a fallback to PyTorch."""
-
-    def __init__(self, config: Any, batch: int = BATCH, frames: int = FRAMES) -> None:
-        self.config = config
-        self.null_condition_emb = torch.zeros(1, 1, WIDTH)
-        self.start(batch, frames)
-
-    def start(self, batch: int, frames: int) -> None:
-        """The next request: of this size, and nothing is recorded of the one before."""
-        self.batch, self.frames = batch, frames
-        self.fell_back = False
-        self.swallowed: BaseException | None = None
-
-    def prepare_condition(self, **_: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return (
-            torch.zeros(self.batch, TOKENS, WIDTH),
-            torch.ones(self.batch, TOKENS),
-            torch.zeros(self.batch, self.frames, 2 * CHANNELS),
-        )
-
-    def generate_audio(self, **_: Any) -> dict[str, Any]:
-        self.fell_back = True
-        self.swallowed = self.swallowed or sys.exc_info()[1]
-        return {"target_latents": torch.zeros(self.batch, self.frames, CHANNELS), "time_costs": {}}
 
 
 class Payload(dict[str, Any]):
@@ -132,7 +103,7 @@ def build_host(
     if settings is not None:
         host.config = settings
     host.mlx_decoder = decoder or CountingDecoder()
-    host.model = FakeModel(settings, host.mlx_decoder.batch, frames)
+    host.model = FakeModel(BackendRecord(), settings)
     host.is_turbo_model = lambda: bool(getattr(settings, "is_turbo", False))
     _rename(type(host.model), "AceStepConditionGenerationModel", "acestep_v15_base.modeling_acestep_v15_base")
     _rename(type(host.mlx_decoder), "MLXDiTDecoder", "acestep.models.mlx.dit_model")
@@ -141,7 +112,12 @@ def build_host(
     host.device = "cpu"
     host.dtype = torch.float32
     host.silence_latent = torch.zeros(1, frames, CHANNELS)
-    _record_exceptions(host)
+    # a checkout's executor swallows what the MLX run raises, and runs PyTorch
+    record_calls(
+        host,
+        "_mlx_run_diffusion",
+        raised=lambda error: setattr(host.model.record, "mlx_error", error),
+    )
     return host
 
 
@@ -155,25 +131,13 @@ def _load_model_context(_host: Any, _name: str) -> Iterator[None]:
     yield
 
 
-def _record_exceptions(host: Any) -> None:
-    """Keep what the MLX run raises: a checkout's executor swallows it and runs PyTorch."""
-    run = host._mlx_run_diffusion
-
-    def recording(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return run(*args, **kwargs)
-        except Exception as error:
-            host.model.swallowed = error
-            raise
-
-    vars(host)["_mlx_run_diffusion"] = recording  # a checkout may have made it a property
-
-
 def raise_if_fake_lacks(host: Any, error: BaseException | None) -> None:
-    """Raise CannotProbe where the checkout read an attribute that our fakes do not have.
+    """Raise CannotProbe where the fakes could not do what the checkout needs of them, as for an attribute.
 
     A host without `config` lacks it on purpose.
     """
+    if isinstance(error, CannotProbe):
+        raise error
     if not isinstance(error, AttributeError) or error.name == "config":
         return
     for fake, shown in ((host, "self"), (host.model, "self.model"), (host.mlx_decoder, "self.mlx_decoder")):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,8 @@ class CannotProbe(Exception):
 
 
 class Inert:
-    """A value that can be called, has every attribute, works as a decorator, and does nothing."""
+    """A value that can be called, subscripted, joined by `|` in an annotation and used as a decorator or as a base
+    class, that has every attribute, holds no items and does nothing."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return args[0] if len(args) == 1 and callable(args[0]) and not kwargs else self
@@ -34,19 +36,41 @@ class Inert:
             raise AttributeError(name)
         return self
 
+    def __getitem__(self, _key: Any) -> Any:
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __or__(self, _other: Any) -> Any:
+        return self
+
+    __ror__ = __or__
+
+    def __mro_entries__(self, _bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return ()
+
+
+def _inert(_module: str, _attribute: str) -> Any:
+    return Inert()
+
 
 class StubModule(ModuleType):
-    """Replaces a module that is not installed."""
+    """Replaces a module that is not installed.
 
-    def __init__(self, name: str) -> None:
+    attribute: is called with the names of the module and of each attribute that is read and not set.
+    """
+
+    def __init__(self, name: str, attribute: Callable[[str, str], Any] = _inert) -> None:
         super().__init__(name)
         self.__path__: list[str] = []
         self.__spec__ = ModuleSpec(name, None, is_package=True)  # without it find_spec raises
+        self._attribute = attribute
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") or name == "_attribute":
             raise AttributeError(name)
-        return Inert()
+        return self._attribute(self.__name__, name)
 
 
 class BarePackage(ModuleType):
@@ -121,6 +145,15 @@ def stub_missing(error: BaseException | None) -> bool:
     if error.name == "tqdm":
         vars(stub)["tqdm"] = lambda values, *args, **kwargs: values
     return True
+
+
+def hide_package(name: str) -> None:
+    """Take this package and its modules out of `sys.modules`, so that a checkout does not meet them.
+
+    Whatever is needed from here on has to be imported already.
+    """
+    for loaded in [loaded for loaded in sys.modules if f"{loaded}.".startswith(f"{name}.")]:
+        del sys.modules[loaded]
 
 
 def describe(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import torch
 
+from .arrays import as_array, one_timestep
 from .fakes import call_by_name
 from .imports import CannotProbe, describe
 from .loops import COND, UNCOND, LoopRecord, Velocity
@@ -33,9 +34,9 @@ def run_mlx_loop(
         encoder_states = conditions.get("encoder_hidden_states")
         made = record.evaluate(
             velocity,
-            _tensor(hidden_states),
-            float(timestep.tolist()[0]),
-            None if encoder_states is None else _tensor(encoder_states),
+            torch.from_numpy(as_array(hidden_states)),
+            one_timestep(timestep),
+            None if encoder_states is None else torch.from_numpy(as_array(encoder_states)),
         )
         return mx.array(made.numpy()), cache
 
@@ -58,9 +59,5 @@ def run_mlx_loop(
         result = call_by_name(generate, values)
     except Exception as error:
         raise CannotProbe(f"MLX's loop raises {describe(error)}") from error
-    record.end = torch.from_numpy(np.array(result["target_latents"]))
+    record.end = torch.from_numpy(as_array(result["target_latents"]))
     return record
-
-
-def _tensor(array: Any) -> torch.Tensor:
-    return torch.tensor(np.array(array.astype(mx.float32)))

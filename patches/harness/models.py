@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from .imports import CannotProbe
 
 if TYPE_CHECKING:
     from .request import RequestRecord
@@ -69,6 +72,14 @@ def model_config(**overrides: Any) -> Any:
     return SimpleNamespace(**{name: value for name, value in values.items() if value is not None})
 
 
+@dataclass
+class BackendRecord:
+    """pytorch_ran: PyTorch ran in MLX's place. mlx_error: what MLX's run raised, or what kept it from running."""
+
+    pytorch_ran: bool = False
+    mlx_error: BaseException | None = None
+
+
 class FakeModel:
     """The PyTorch model. Every encoder state has the value `encoder_value`, the null condition -1.
 
@@ -76,7 +87,7 @@ class FakeModel:
     of language-model codes replace the source. `generate_audio` records that PyTorch ran.
     """
 
-    def __init__(self, record: RequestRecord, config: Any) -> None:
+    def __init__(self, record: BackendRecord, config: Any) -> None:
         self.record, self.config = record, config
         self.encoder_value = 1.0
         self.null_condition_emb = torch.full((1, 1, WIDTH), -1.0)
@@ -90,24 +101,29 @@ class FakeModel:
         return iter([self.null_condition_emb])
 
     def prepare_condition(self, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns encoder states [batch, tokens, width], mask [batch, tokens], context latents [batch, frames, 128]."""
+        """Returns encoder states [batch, tokens, width], mask [batch, tokens], context latents [batch, frames, 128].
+
+        A chunk mask that is not passed is 0. Raises CannotProbe where the source latents are not passed.
+        """
+        if "src_latents" not in kwargs:
+            raise CannotProbe("it calls prepare_condition without src_latents")
         source, hints = torch.as_tensor(kwargs["src_latents"]), kwargs.get("precomputed_lm_hints_25Hz")
         covers = kwargs.get("is_covers")
         if covers is not None and covers.any():
             hints = torch.full_like(source, CODES_VALUE) if hints is None else hints[:, : source.shape[1]]
             source = torch.where(covers[:, None, None], hints.to(source), source)
         batch = source.shape[0]
-        context = torch.cat([source, torch.as_tensor(kwargs["chunk_masks"]).to(source)], dim=-1)
+        mask = torch.as_tensor(kwargs.get("chunk_masks", torch.zeros_like(source)))
+        context = torch.cat([source, mask.to(source)], dim=-1)
         states = torch.full((batch, TOKENS, WIDTH), self.encoder_value)
         return states, torch.ones(batch, TOKENS), context
 
     def generate_audio(self, **kwargs: Any) -> dict[str, Any]:
         self.record.pytorch_ran = True
-        self.record.mlx_error = sys.exc_info()[1] or self.record.mlx_error
+        self.record.mlx_error = self.record.mlx_error or sys.exc_info()[1]
+        latents = kwargs.get("src_latents", torch.empty(1, 1, CHANNELS))
         return {
-            "target_latents": torch.full_like(
-                kwargs["src_latents"], 0.1
-            ),  # upstream rejects latents of zeros
+            "target_latents": torch.full_like(latents, 0.1),  # upstream rejects latents of zeros
             "time_costs": dict.fromkeys(("encoder_time_cost", "diffusion_time_cost", "total_time_cost"), 0.0),
         }
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 import torch
 
 from .application import Application
+from .arrays import as_array, one_timestep
 from .imports import CannotProbe
-from .models import model_config
+from .models import BackendRecord, model_config
+from .recorders import record_calls
 
 INSTRUCTION = "Generate the VOCALS track based on the audio context:"
 # What every request sends unless it says otherwise, so that one defect does not show in the checks of others.
@@ -30,15 +31,14 @@ MlxVelocity = Callable[[Any, Any], Any]
 
 
 @dataclass
-class RequestRecord:
+class RequestRecord(BackendRecord):
     """What one request made the fakes see, and what its caller was told.
 
     prompts: every text that reached the tokenizer. kwargs: the keywords built for both backends. context: the context
     latents that the decoder got, float32 [batch, frames, 128], None if it never ran. timesteps: one for each decoder
     evaluation. batches: rows of each evaluation. states: the hidden states [batch, frames, 64] of the first and the
-    last evaluation. latents: what the MLX run returned, [batch, frames, 64]; None if it did not return. mlx_error:
-    what it raised. pytorch_ran: PyTorch ran in MLX's place. success, error, result: what `generate_music` returned or
-    raised.
+    last evaluation. latents: what the MLX run returned, [batch, frames, 64]; None if it did not return. success,
+    error, result: what `generate_music` returned or raised.
     """
 
     prompts: list[str] = field(default_factory=list)
@@ -48,8 +48,6 @@ class RequestRecord:
     batches: list[int] = field(default_factory=list)
     states: list[torch.Tensor] = field(default_factory=list)
     latents: torch.Tensor | None = None
-    mlx_error: BaseException | None = None
-    pytorch_ran: bool = False
     success: bool = False
     error: str = ""
     result: Any = None
@@ -97,12 +95,10 @@ class RecordingDecoder:
     ) -> tuple[Any, Any]:
         if self.failure is not None:
             raise self.failure
-        record, values = self.record, set(_tensor(timestep).flatten().tolist())
-        if len(values) != 1:
-            raise RuntimeError(f"one decoder evaluation was given several timesteps: {sorted(values)}")
+        record, t = self.record, one_timestep(timestep)
         if record.context is None and kwargs.get("context_latents") is not None:
             record.context = _tensor(kwargs["context_latents"])
-        record.timesteps += values
+        record.timesteps.append(t)
         record.batches.append(hidden_states.shape[0])
         record.states[1:] = [_tensor(hidden_states)]
         if self.velocity is None:
@@ -111,7 +107,7 @@ class RecordingDecoder:
 
 
 def _tensor(array: Any) -> torch.Tensor:
-    return torch.from_numpy(np.array(array.astype(mx.float32)))
+    return torch.from_numpy(as_array(array))
 
 
 @dataclass
@@ -180,22 +176,16 @@ def run_request(application: Application, **request: Any) -> RequestRecord:
 
 def _record_calls(handler: Any, record: RequestRecord) -> None:
     """Records the keywords for the backends, what the MLX run returned, and what it raised."""
-    build, run = handler._build_service_generate_kwargs, handler._mlx_run_diffusion
 
-    def recording_build(*args: Any, **kwargs: Any) -> Any:
-        record.kwargs = build(*args, **kwargs)
-        return record.kwargs
-
-    def recording_run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            result = run(*args, **kwargs)
-        except Exception as error:
-            record.mlx_error = error
-            raise
+    def ran(result: Any) -> None:
         record.latents = torch.as_tensor(result["target_latents"])
-        return result
 
-    handler._build_service_generate_kwargs, handler._mlx_run_diffusion = recording_build, recording_run
+    record_calls(
+        handler, "_build_service_generate_kwargs", returned=lambda kwargs: setattr(record, "kwargs", kwargs)
+    )
+    record_calls(
+        handler, "_mlx_run_diffusion", returned=ran, raised=lambda error: setattr(record, "mlx_error", error)
+    )
 
 
 def _build(kind: Any, values: dict[str, Any]) -> Any:

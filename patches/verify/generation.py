@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from types import ModuleType
 from typing import Any
 
 from ..harness.fakes import (
-    CHANNELS,
     CountingDecoder,
     HostDecoder,
     build_host,
@@ -17,6 +15,8 @@ from ..harness.fakes import (
     raise_if_fake_lacks,
 )
 from ..harness.imports import describe, stub_missing
+from ..harness.models import CHANNELS, BackendRecord
+from ..harness.recorders import call_in_thread
 from .cases import Case, Observation
 from .loop import RandomVelocityDecoder, latents_distance
 from .trace import StepTrace
@@ -39,7 +39,7 @@ class Host:
         """The next run: nothing of the one before is left in the fakes; the checkout's own attributes stay."""
         self.decoder.current = decoder
         self.object.silence_latent = self.object.silence_latent.new_zeros(1, frames, CHANNELS)
-        self.model.start(decoder.batch, frames)
+        self.model.record = BackendRecord()
 
 
 class Run:
@@ -54,11 +54,11 @@ class Run:
             self.returned: Any = None
             self.error: BaseException | None = None
             self._drive(host.object)
-            swallowed = host.model.swallowed
+            swallowed = host.model.record.mlx_error
             raise_if_fake_lacks(host.object, self.error or swallowed)
             if not stub_missing(self.error or swallowed):
                 break
-        self.fallback = _reason(swallowed) if host.model.fell_back else None
+        self.fallback = _reason(swallowed) if host.model.record.pytorch_ran else None
 
     def observation(self, reference: tuple[float, ...], unpatched: tuple[float, ...] | None) -> Observation:
         expected = reference if self.case.is_base else unpatched
@@ -76,12 +76,10 @@ class Run:
         )
 
     def _drive(self, host: Any) -> None:
-        if not self.case.thread:
+        if self.case.thread:
+            call_in_thread(lambda: self._request(host))
+        else:
             self._request(host)
-            return
-        worker = threading.Thread(target=self._request, args=(host,))
-        worker.start()
-        worker.join()
 
     def _request(self, host: Any) -> None:
         try:

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from ..harness.arrays import as_array
 from ..harness.fakes import CountingDecoder
 from .trace import StepTrace
 
@@ -37,7 +38,7 @@ class RandomVelocityDecoder(CountingDecoder):
         super().__call__(hidden_states, timestep, *rest, cache=cache, **given)
         if self._trace is not None:
             self._trace.decoder_called()
-        self.latents.append(np.array(hidden_states[: self.batch].astype(mx.float32)))
+        self.latents.append(as_array(hidden_states[: self.batch]))
         drawn = self._random.random(self.latents[-1].shape, dtype=np.float32)
         drawn -= 0.5
         drawn *= 12**0.5

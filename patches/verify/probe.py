@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..harness.child import Reply, serve
-from ..harness.imports import CannotProbe
+from ..harness.imports import CannotProbe, hide_package
 
 
 def main() -> None:
@@ -22,20 +22,11 @@ def answer(request: dict[str, Any], reply: Reply) -> None:
         require("mlx", "numpy", "torch")
         from .runs import run_cases
 
-        hide_this_package()
+        # A checkout must not tell this run from a real one by the modules that are loaded.
+        hide_package(__name__.removesuffix(".verify.probe"))
         reply(run_cases(request))
     except CannotProbe as reason:
         reply({"cannot": str(reason)})
-
-
-def hide_this_package() -> None:
-    """Take the modules of this package out of `sys.modules`: a checkout must not tell this run from a real one by them.
-
-    Whatever is needed from here on has been imported.
-    """
-    package = __name__.removesuffix(".verify.probe")
-    for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
-        del sys.modules[name]
 
 
 def require(*packages: str) -> None:

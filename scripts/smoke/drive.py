@@ -17,7 +17,6 @@ import inspect
 import json
 import os
 import sys
-import threading
 import time
 import traceback
 import warnings
@@ -26,8 +25,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # for `smoke`; main() puts the tree in its place
-from smoke import encoders, evaluations, lifeline, tree, watch  # noqa: E402
+PROJECT = Path(__file__).resolve().parents[2]
+# for `smoke` and the harness of `patches`; main() puts the tree in their place
+sys.path[:1] = [str(PROJECT / "scripts"), str(PROJECT)]
+from patches.harness.arrays import as_array  # noqa: E402
+from patches.harness.imports import hide_package  # noqa: E402
+from patches.harness.network import refuse_network  # noqa: E402
+from patches.harness.recorders import call_in_thread  # noqa: E402
+from smoke import encoders, lifeline, tree, watch  # noqa: E402
 
 NEEDED = ("task_type", "instruction", "src_audio", "inference_steps", "guidance_scale", "shift")
 BATCH_SIZE = 1  # a run a stem: each is counted and compared for itself
@@ -58,10 +63,10 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
     if on_mlx and not tree.absent(["mlx"]):  # where it is absent, it is named with whatever else is
         tree.check_mlx()
     model_imports = tree.model_code_imports(Path(sys.path[0]))
-    (handlers, inference), stand_ins = tree.import_tree(
+    (handlers, inference), stubbed = tree.import_tree(
         ("acestep.handler", "acestep.inference"), besides=model_imports | ({"mlx"} if on_mlx else set())
     )
-    notes = [f"{name} is not installed; soundfile read the context in its place" for name in stand_ins]
+    notes = [f"{name} is not installed; soundfile read the context in its place" for name in stubbed]
     if on_mlx and (override := tree.override_mlx_available()):
         notes.append(override)
 
@@ -120,9 +125,11 @@ def generate(
     wanted = {name: order["config"][name] for name in CONFIG}
     config, _ = tree.known_fields(inference.GenerationConfig, wanted, CONFIG)
     language_model = None if "thinking" in order["without"] else watch.FakeLanguageModel()
-    result = called(
-        order["worker_thread"], lambda: inference.generate_music(handler, language_model, params, config)
-    )
+
+    def call() -> Any:
+        return inference.generate_music(handler, language_model, params, config)
+
+    result = call_in_thread(call) if order["worker_thread"] else call()  # a thread, as upstream's UI and API
     if not result.success:
         problem = tree.problem(result.error or "")
         is_usage = type(getattr(result, "exception", None)).__name__ == "RequestError"
@@ -133,7 +140,7 @@ def generate(
         stem["audio"] if "audio" in stem else stem["tensor"]
     )  # the fork makes a tensor only where it is read
     tensors = watched.tensors(result.extra_outputs, handler.model.null_condition_emb)
-    save_arrays(file, tensors | {"stem": evaluations.as_array(samples)})
+    save_arrays(file, tensors | {"stem": as_array(samples)})
     time_costs = result.extra_outputs["time_costs"]
     return {
         "timesteps": watched.requested.timesteps,
@@ -168,27 +175,6 @@ def load(handler: Any, order: dict[str, Any]) -> tuple[str, bool]:
         **{name: value for name, value in order["precision"].items() if name in known},
     )
     return message, loaded
-
-
-def called(in_worker_thread: bool, call: Callable[[], Any]) -> Any:
-    """The call's result, from the main thread or from another, as upstream's UI and API make it."""
-    if not in_worker_thread:
-        return call()
-    results: list[Any] = []
-    errors: list[Exception] = []
-
-    def work() -> None:
-        try:
-            results.append(call())
-        except Exception as error:  # raised again below, in the main thread
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def mlx_device() -> str:
@@ -237,8 +223,9 @@ def main(root: str, order: str, folder: str, pipe: str, lifeline_pipe: str) -> i
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for library in ("TRANSFORMERS", "DIFFUSERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
-    sys.path[0] = root
-    tree.refuse_network()
+    sys.path[:2] = [root]
+    hide_package("patches")  # the checkout may have a module of that name
+    refuse_network("the smoke run downloads nothing; put the checkpoint in place first")
     try:
         drive(json.loads(order), Path(folder), teller(int(pipe)))
     except KeyboardInterrupt:  # the terminal sent it to the parent as well, which says what was kept

@@ -14,11 +14,11 @@ import re
 import sys
 from collections.abc import Iterable
 from importlib import metadata
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import MagicMock
+
+from patches.harness.imports import StubModule
 
 MLX_MODULES = ("acestep.models.mlx", "acestep.mlx_dit", "acestep.mlx_vae")
 
@@ -55,18 +55,12 @@ def read_audio(path: Any) -> tuple[Any, int]:
 
 # Of torchaudio, a LEGO request whose context has 48 kHz needs `load` or nothing, according to the version of the
 # tree. Every other module that is missing is a refusal.
-STAND_INS: dict[str, dict[str, Any]] = {"torchaudio": {"load": read_audio}}
+STUBS: dict[str, dict[str, Any]] = {"torchaudio": {"load": read_audio}}
 
 
-class StandIn(ModuleType):
-    """A module that is not installed, for a run that does without it or for going on to the next that is missing."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if self.__name__.partition(".")[0] not in STAND_INS:
-            return MagicMock()  # never used: the run is refused when the list is complete
-        raise ImportError(f"{self.__name__} is not installed, and {self.__name__}.{name} is needed here")
+def refuse_attribute(module: str, name: str) -> Any:
+    """Of a stub that the run does without."""
+    raise ImportError(f"{module} is not installed, and {module}.{name} is needed here")
 
 
 def absent(names: Iterable[str]) -> list[str]:
@@ -88,7 +82,7 @@ def model_code_imports(root: Path) -> set[str]:
 
 
 def import_tree(modules: Iterable[str], besides: Iterable[str]) -> tuple[list[ModuleType], list[str]]:
-    """Imports modules of the tree; returns them and the names that a stand-in was made for.
+    """Imports modules of the tree; returns them and the names that a stub was made for.
 
     besides: top-level modules that have to be there although nothing imports them yet. TreeError names every
     module that is missing, not only the first that the tree comes upon.
@@ -106,30 +100,31 @@ def import_tree(modules: Iterable[str], besides: Iterable[str]) -> tuple[list[Mo
             if not name or name in sys.modules:
                 raise
             missing.append(name)
-            stand_in(name)
+            add_stub(name)
         except Exception:
-            if not missing or set(missing) <= set(STAND_INS):
+            if not missing or set(missing) <= set(STUBS):
                 raise
-            break  # of a stand-in that was asked for something at import: the list is as long as it gets
+            break  # of a stub that was asked for something at import: the list is as long as it gets
     refuse_missing(missing)
     return found, missing
 
 
-def stand_in(name: str) -> None:
-    """Puts an empty module in place of `name`; the tree's own modules are imported anew."""
-    module = StandIn(name)
-    module.__dict__.update(STAND_INS.get(name, {}))
-    module.__spec__ = ModuleSpec(name, None)
-    module.__path__ = []
-    sys.modules[name] = module
+def add_stub(name: str) -> None:
+    """Puts a stub in place of `name`; the tree's own modules are imported anew.
+
+    A stub that is in STUBS has what stands there and no more; any other serves to find what else is missing.
+    """
+    replaced = name.partition(".")[0] in STUBS
+    stub = sys.modules[name] = StubModule(name, refuse_attribute) if replaced else StubModule(name)
+    vars(stub).update(STUBS.get(name, {}))
     for loaded in [key for key in sys.modules if key.partition(".")[0] == "acestep"]:
         del sys.modules[loaded]
 
 
 def refuse_missing(names: list[str]) -> None:
-    """TreeError where a module is missing that has no stand-in."""
+    """TreeError where a module is missing that has no stub."""
     tops = sorted({name.partition(".")[0] for name in names})
-    if set(tops) - set(STAND_INS):
+    if set(tops) - set(STUBS):
         raise TreeError(
             f"{sys.executable} lacks modules that the checkout imports: {', '.join(tops)}; install what the "
             f"checkout requires there, or name the interpreter that has it with --python"
@@ -246,13 +241,3 @@ def replaced_defaults(params: Any) -> dict[str, Any]:
         for name in ALWAYS_SENT
         if isinstance(defaults[name], (int, float)) and defaults[name] != getattr(params, name)
     }
-
-
-def refuse_network() -> None:
-    """No download starts from here on: whatever a tree finds missing, it is an error that says so."""
-
-    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "socket.getaddrinfo" or (event == "socket.connect" and isinstance(arguments[1], tuple)):
-            raise ConnectionError("the smoke run downloads nothing; put the checkpoint in place first")
-
-    sys.addaudithook(refuse)

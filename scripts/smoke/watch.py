@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoke.evaluations import Calls, as_array, named, watch_mlx, watch_torch
+from patches.harness.arrays import as_array
+from patches.harness.counted_decoder import watch_mlx, watch_torch
+from patches.harness.evaluations import Calls
+from patches.harness.recorders import named, record_calls
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,11 +50,17 @@ class Watched:
             watch_torch(handler.model.decoder, self.torch)
         self._texts: list[str] = []
         watch_tokenizer(getattr(handler, "text_tokenizer", None), self._texts)
-        watch_calls(handler, MLX_LOOP, self._see_options)
-        watch_calls(handler.model, TORCH_LOOP, self._see_options)
-        watch_failure(handler, self.failures)
-        watch_decoded(handler, self._waves)
-        watch_decoding(handler, decoding)
+        # a tree that falls back to PyTorch may not say why it failed
+        record_calls(
+            handler,
+            MLX_LOOP,
+            before=self._see_options,
+            raised=lambda error: self.failures.append(first_line(error)),
+        )
+        record_calls(handler.model, TORCH_LOOP, before=self._see_options)
+        # what the VAE decodes, before the tree makes it louder or quieter
+        record_calls(handler, "tiled_decode", returned=lambda wave: self._waves.append(as_array(wave)))
+        record_calls(handler, DECODING, before=lambda _: decoding())
 
     def start_over(self, record: Path | None) -> None:
         """Forgets the run that was, for the next one on the same handler; `record`: a folder for its steps."""
@@ -111,35 +120,6 @@ class Watched:
         }
 
 
-def watch_failure(handler: Any, reasons: list[str]) -> None:
-    """Keeps why the handler's MLX path failed, which a tree that falls back to PyTorch may not say."""
-    run = getattr(handler, MLX_LOOP, None)
-    if run is None:
-        return
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return run(*args, **kwargs)
-        except Exception as error:
-            reasons.append(first_line(error))
-            raise
-
-    setattr(handler, MLX_LOOP, watched)
-
-
-def watch_calls(holder: Any, name: str, see: Callable[[Mapping[str, Any]], None]) -> None:
-    """Calls `see` with the arguments by name before each call of a method; never, where there is no such method."""
-    plain = getattr(holder, name, None)
-    if plain is None:
-        return
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        see(named(plain, args, kwargs))
-        return plain(*args, **kwargs)
-
-    setattr(holder, name, watched)
-
-
 class FakeLanguageModel:
     """Given to a tree as its language model: returns nothing, and keeps what it is asked for.
 
@@ -177,30 +157,3 @@ def watch_tokenizer(tokenizer: Any, texts: list[str]) -> None:
         return plain(self, *args, **kwargs)
 
     cls.__call__ = watched
-
-
-def watch_decoding(handler: Any, decoding: Callable[[], None]) -> None:
-    """Calls `decoding` before the handler decodes; never, where it does so elsewhere."""
-    decode = getattr(handler, DECODING, None)
-    if decode is None:
-        return
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        decoding()
-        return decode(*args, **kwargs)
-
-    setattr(handler, DECODING, watched)
-
-
-def watch_decoded(handler: Any, waves: list[np.ndarray]) -> None:
-    """Keeps what the VAE decodes, before the tree makes it louder or quieter; nothing where it decodes elsewhere."""
-    decode = getattr(handler, "tiled_decode", None)
-    if decode is None:
-        return
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        result = decode(*args, **kwargs)
-        waves.append(as_array(result))
-        return result
-
-    handler.tiled_decode = watched

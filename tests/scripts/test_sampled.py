@@ -11,8 +11,9 @@ from fork_helper import random_conditions
 
 from acestep.models.mlx import dit_generate, dit_run, guidance
 from acestep.models.mlx.dit_fast import MLXFastDecoder
+from patches.harness.counted_decoder import WatchedDecoder
+from patches.harness.evaluations import Calls
 from smoke.compare import FULL, NONE, SAMPLED, Comparison, distances_to_pytorch, sampled_steps
-from smoke.evaluations import Calls, WatchedDecoder
 from smoke.judge import judge
 from smoke.request import Request
 from smoke.run import Run

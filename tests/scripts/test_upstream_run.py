@@ -526,7 +526,8 @@ def test_a_context_that_became_silence_fails(tiny_root):
 def test_pytorchs_own_hook_is_the_one_that_counts():
     import torch
 
-    from smoke.watch import Calls, watch_torch
+    from patches.harness.counted_decoder import watch_torch
+    from patches.harness.evaluations import Calls
 
     class Decoder(torch.nn.Module):
         def forward(self, hidden_states, timestep, timestep_r, encoder_hidden_states, context_latents):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import mlx.core as mx
 
 from ...harness.imports import CannotProbe
 from ...harness.mlx_decoder import load_mlx_decoder
+from ...harness.recorders import call_in_thread
 from ...harness.request import prepare_request, shorten
 from ..checkout import LoadedCheckout
 from ..finding import Finding, judged
@@ -20,9 +19,7 @@ def run(checkout: LoadedCheckout) -> Finding:
     prepared = prepare_request(checkout.application)
     checkout.module("generate")
     load_mlx_decoder(checkout.root, checkout.files["generate"], prepared.handler)
-    worker = threading.Thread(target=prepared.run, name="worker")
-    worker.start()
-    worker.join()
+    call_in_thread(prepared.run)
     record, version = prepared.record, getattr(mx, "__version__", "?")
     if record.latents is not None:
         return judged(False, REQUESTED, f"MLX ran, with mlx {version}", WHERE)

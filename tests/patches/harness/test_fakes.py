@@ -65,8 +65,8 @@ class FailsBefore:
 def test_reason_for_a_fallback_is_recorded(executor: type, reason: str) -> None:
     host = build_host(executor, FailingDiffusion, {"is_turbo": False})
     host.execute()
-    assert host.model.fell_back
-    assert repr(host.model.swallowed) == reason
+    assert host.model.record.pytorch_ran
+    assert repr(host.model.record.mlx_error) == reason
 
 
 def test_host_has_the_names_of_the_application() -> None:

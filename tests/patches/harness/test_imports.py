@@ -84,6 +84,18 @@ def test_stub_of_a_progress_bar_yields_its_values(without_module: Callable[[str]
     assert list(sys.modules["tqdm"].tqdm(range(3), desc="steps")) == [0, 1, 2]
 
 
+def test_stub_serves_what_a_module_does_with_a_library_when_it_is_imported(import_text: ImportText) -> None:
+    text = (
+        "import library_nowhere as library\n"
+        "class Trainer(library.Module, library.Mixin[int]):\n    kept = 1\n"
+        "@library.decorated\ndef run(value: library.Tensor | None = None):\n    return 3\n"
+        "@library.decorated(cached=True)\ndef walk():\n    return 4\n"
+        "names = [*library.NAMES]\n"
+    )
+    entered = import_text(text)
+    assert (entered.Trainer.kept, entered.run(), entered.names) == (1, 3, [])
+
+
 @pytest.mark.parametrize("name", ["torch", "mlx.core", "numpy", "acestep.models"])
 def test_what_the_proof_rests_on_is_never_stubbed(name: str) -> None:
     assert not stub_missing(ModuleNotFoundError(name=name))

@@ -79,6 +79,13 @@ def test_child_works_in_an_empty_folder_that_is_removed(run: Run) -> None:
     assert not Path(answer["folder"]).exists()
 
 
+@pytest.mark.parametrize("call", ["create_connection(('127.0.0.1', 9))", "getaddrinfo('localhost', 80)"])
+def test_code_of_a_checkout_has_no_network(run: Run, call: str) -> None:
+    body = f"import socket\ntry:\n    socket.{call}\nexcept Exception as error:\n    reply({{'said': repr(error)}})"
+    said = "ConnectionError('code of a checkout has no network in this run')"
+    assert run(body).answers == ({"said": said},)
+
+
 @pytest.mark.parametrize(
     ("body", "end"),
     [
