@@ -1,5 +1,6 @@
 """Writing stems."""
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ def save_audio(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            soundfile.write(unfinished, frames, rate, subtype=subtype, format=file_type, **options)
+            # a path may hold bytes that are not UTF-8
+            soundfile.write(
+                os.fsencode(unfinished), frames, rate, subtype=subtype, format=file_type, **options
+            )
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)

@@ -42,6 +42,11 @@ def find_layout(folder: Path) -> Layout:
             f"checkpoint folder {folder} does not exist; give one that holds config.json (upstream's layout) or "
             f"{MODEL_INDEX} (diffusers')"
         )
+    if not is_utf8(folder):
+        raise CheckpointError(
+            f"checkpoint folder {folder} has bytes in its path that are not UTF-8, which the libraries that read "
+            f"weights cannot open; rename it"
+        )
     if (folder / MODEL_INDEX).exists() or (folder / "transformer").is_dir():
         return Layout(
             decoder=folder / "transformer",
@@ -59,3 +64,12 @@ def _parent(folder: Path) -> Path:
     """Where the parts beside a DiT folder are: next to it, or, where it is a link, next to what it leads to."""
     parents = [Path(os.path.abspath(folder)).parent, folder.resolve().parent]
     return next((parent for parent in parents if (parent / VAE_FOLDER).is_dir()), folder.parent)
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path, made absolute, is valid UTF-8; mlx, tokenizers and transformers open no other."""
+    try:
+        os.path.abspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -38,7 +38,7 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
     if path.suffix.lower() == ".raw":
         raise AudioError(f"context audio {path} has no header that tells its rate and channels; {GIVE}")
     try:
-        with _StreamedFile(path) as file:
+        with _StreamedFile(os.fsencode(path)) as file:  # a path may hold bytes that are not UTF-8
             check_header(file.frames, file.samplerate, file.channels, path)
             return read_samples(file, path), file.samplerate
     except (soundfile.SoundFileError, OSError, ValueError, TypeError, MemoryError) as error:
