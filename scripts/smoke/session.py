@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from acestep.constants import SAMPLE_RATE
-from acestep.errors import AceStepError, BackendError
+from acestep.errors import AceStepError, BackendError, RequestError
+from acestep.models.checkpoint.layout import is_utf8
 from blas import openblas_environment
 from smoke import say, stop
 from smoke.before import reverted_copy
@@ -232,7 +233,15 @@ def how_compared(session: Session) -> dict[str, Any]:
 
 
 def write_tiny(folder: Path) -> Path:
-    """The tiny base checkpoint, for whoever names no other; BackendError where its libraries are not there."""
+    """The tiny base checkpoint, for whoever names no other.
+
+    BackendError where its libraries are not there, RequestError where they cannot write below --out.
+    """
+    if not is_utf8(folder):
+        raise RequestError(
+            f"--out {folder.parent.parent} has bytes in its path that are not UTF-8, below which the tiny checkpoint "
+            f"cannot be written; give another folder, or --checkpoint"
+        )
     try:
         from acestep.models.tiny import write_tiny_checkpoint
     except ImportError as error:

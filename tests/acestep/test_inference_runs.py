@@ -1,5 +1,6 @@
 """Requests that run, through the public API alone: steps, stems, seeds, files."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,11 @@ class TestFiles:
         assert {str(path) for path in tmp_path.iterdir()} == {audio["path"] for audio in result.audios}
         assert len(set(tmp_path.iterdir())) == 2
 
+    def test_a_folder_whose_name_is_not_utf_8(self, generate: Generate, tmp_path: Path) -> None:
+        folder = tmp_path / os.fsdecode(b"out\x97")
+        audio = generate(save_dir=folder, inference_steps=1).audios[0]
+        assert list(folder.iterdir()) == [Path(audio["path"])]
+
     def test_nothing_is_saved_where_no_folder_is_given(self, generate: Generate) -> None:
         assert generate().audios[0]["path"] is None
 
@@ -350,8 +356,8 @@ class TestFiles:
     def test_write_that_fails_half_way_leaves_nothing(
         self, mlx_handler: Any, make_context: Callable[..., Path], tmp_path: Path, monkeypatch: Any
     ) -> None:
-        def fail(path: Path, *_: Any, **__: Any) -> None:
-            path.write_bytes(b"RIFF")
+        def fail(path: bytes, *_: Any, **__: Any) -> None:
+            Path(os.fsdecode(path)).write_bytes(b"RIFF")
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(soundfile, "write", fail)

@@ -331,6 +331,32 @@ def test_an_out_that_cannot_be_written_is_refused(tmp_path, capsys, monkeypatch)
     assert occupied.read_text() == "a file"
 
 
+def test_a_context_whose_name_is_not_utf_8_serves(tmp_path, tiny_root):
+    """Its name is quoted on the screen, in report.json and on the page, which stay valid UTF-8."""
+    context = tmp_path / os.fsdecode(b"song\x97.wav")
+    context.write_bytes((REPOSITORY / "scripts" / "smoke.wav").read_bytes())
+    checkpoint = tiny_root() / "checkpoints" / "acestep-v15-base"
+    run = smoke(
+        "--context", context, "--checkpoint", checkpoint, "--steps", "2", "--compare", "none", folder=tmp_path
+    )
+    assert run.returncode == 0, run.stderr
+    assert "vocals for song\\udc97.wav" in run.stdout
+    out = tmp_path / "out" / "lego" / "latest"
+    report = (out / "report.json").read_bytes().decode("utf-8")
+    assert json.loads(report)["request"]["context"] == str(context), "the path can be opened again"
+    assert "song\\udc97.wav" in (out / "report.html").read_bytes().decode("utf-8")
+
+
+def test_an_out_that_is_not_utf_8_is_refused_where_the_tiny_checkpoint_is_to_be_below_it(tmp_path):
+    run = smoke("--out", tmp_path / os.fsdecode(b"out\x97"), folder=tmp_path)
+    assert run.returncode == 2
+    (sentence,) = [line for line in run.stderr.splitlines() if line.startswith("lego_smoke")]
+    assert sentence.startswith(
+        f"lego_smoke: --out {tmp_path}/out\\udc97 has bytes in its path that are not UTF-8"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_lists_every_option(tmp_path):
     run = smoke("--help", folder=tmp_path)
     assert run.returncode == 0

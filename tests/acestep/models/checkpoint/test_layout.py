@@ -1,6 +1,7 @@
 """diffusers' layout: loaded whole, or refused with a sentence that names what is wrong."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -290,3 +291,13 @@ class TestPlaces:
         (tmp_path / "base").symlink_to(checkpoints / "acestep-v15-base")
         (tmp_path / "vae").mkdir()
         assert find_layout(tmp_path / "base").vae == tmp_path / "vae"
+
+
+@pytest.mark.parametrize("use_mlx_dit", [True, False], ids=["mlx", "torch"])
+def test_path_that_is_not_utf_8(folder: Path, use_mlx_dit: bool) -> None:
+    """mlx and tokenizers open none."""
+    renamed = folder.rename(folder.with_name(os.fsdecode(b"pipeline\x97")))
+    assert refusal(renamed, use_mlx_dit).endswith(
+        "pipeline\\udc97 has bytes in its path that are not UTF-8, which the libraries that read weights cannot open; "
+        "rename it"
+    )

@@ -254,6 +254,11 @@ class TestPaths:
     def test_name_that_no_file_has(self, tmp_path: Path, name: str) -> None:
         assert refusal(tmp_path / name) == f"context audio {tmp_path / name} does not exist; {KINDS}"
 
+    def test_name_that_is_not_utf_8(self, make_context: Callable[..., Path], tmp_path: Path) -> None:
+        path = tmp_path / os.fsdecode(b"song\x97.wav")
+        path.write_bytes(make_context(3.0).read_bytes())
+        assert_equal(read(path), read(make_context(3.0)))
+
     def test_no_header(self, tmp_path: Path) -> None:
         path = tmp_path / "samples.raw"
         path.write_bytes(bytes(range(256)) * 400)
