@@ -13,6 +13,8 @@ Result = TypeVar("Result")
 CONTEXTS_KEPT = 2
 # The states of the longest prompt (256 tokens of 1024 values) take 1 MB; there are 12 tracks.
 PROMPTS_KEPT = 16
+# The timbre of a reference takes 8 kB; LEGO's reference is silence.
+TIMBRES_KEPT = 1
 
 
 class EncodingCache(Generic[Result]):
@@ -36,6 +38,6 @@ class EncodingCache(Generic[Result]):
         return self._results[key]
 
 
-def content_key(audio: np.ndarray) -> Hashable:
-    """Of an audio [channels, samples], by all of its samples."""
-    return audio.shape, audio.dtype.str, hashlib.sha256(audio.tobytes()).digest()
+def content_key(values: np.ndarray) -> Hashable:
+    """Of an array, such as an audio [channels, samples], by all of its values."""
+    return values.shape, values.dtype.str, hashlib.sha256(values.tobytes()).digest()

@@ -10,10 +10,17 @@ from parity_helper import assert_equal
 
 from acestep.handler import AceStepHandler
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
-from acestep.models.encoding_cache import CONTEXTS_KEPT, EncodingCache
+from acestep.models.encoding_cache import CONTEXTS_KEPT, TIMBRES_KEPT, EncodingCache
+from acestep.models.mlx.condition_encoder import MLXConditionEncoder
 from acestep.models.mlx.text_encoder import MLXTextEncoder
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck
 from smoke.encoders import Encodings
+
+
+@pytest.fixture
+def context_wav(make_context: Callable[..., Path]) -> Path:
+    """One second, in place of the 5.24 s of other tests: what is encoded how often does not depend on it."""
+    return make_context(1.0)
 
 
 @pytest.fixture(params=[True, False], ids=["mlx", "torch"])
@@ -81,6 +88,19 @@ def test_one_sample_of_another_value_is_another_context(handler, context_wav):
     first = handler._encode_audio_to_latents(audio, [1])
     assert not np.array_equal(handler._encode_audio_to_latents(changed, [1]), first)
     assert encodings.counts()["context"] == 2
+
+
+def test_the_timbre_of_silence_is_encoded_once_on_mlx(mlx_handler, context_wav, monkeypatch):
+    calls = []
+    plain = MLXConditionEncoder.encode_timbre
+    monkeypatch.setattr(MLXConditionEncoder, "encode_timbre", lambda *given: calls.append(1) or plain(*given))
+    monkeypatch.setattr(mlx_handler.model, "_timbres", EncodingCache(TIMBRES_KEPT))
+    first, _ = (stem(mlx_handler, context_wav, track) for track in ("drums", "bass"))
+    assert len(calls) == 1
+    louder = mlx_handler.model.silence_latent + np.float32(1e-2)
+    monkeypatch.setattr(mlx_handler.model, "silence_latent", louder)
+    assert not np.array_equal(stem(mlx_handler, context_wav), first)
+    assert len(calls) == 2
 
 
 def test_a_checkpoint_that_is_loaded_anew_begins_with_nothing(tiny_root, context_wav, monkeypatch):

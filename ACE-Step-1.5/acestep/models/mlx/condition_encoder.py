@@ -104,20 +104,23 @@ class MLXConditionEncoder(nn.Module):
         text_attention_mask: mx.array,
         lyric_hidden_states: mx.array,
         lyric_attention_mask: mx.array,
-        timbre_latents: mx.array,
+        timbre: mx.array,
     ) -> tuple[mx.array, mx.array]:
-        """Text and lyric states [batch, length, text width] with a bool mask [batch, length] each, and the timbre
-        reference's latents [batch, frames, 64].
+        """Text and lyric states [batch, length, text width] with a bool mask [batch, length] each, and the timbre, see
+        `encode_timbre`.
 
         Returns the encoder states [batch, encoder length, encoder width], lyrics first, then the timbre, then the text,
         padding behind all of them, and their mask.
         """
         lyrics = self.lyric_encoder(lyric_hidden_states, lyric_attention_mask)
-        timbre = self.timbre_encoder(timbre_latents)[:, :1]
         text = self.text_projector(text_hidden_states)
         one = mx.ones((len(timbre), 1), dtype=mx.bool_)
         states = mx.concatenate([lyrics, timbre, text], axis=1)
         return padding_last(states, mx.concatenate([lyric_attention_mask, one, text_attention_mask], axis=1))
+
+    def encode_timbre(self, latents: mx.array) -> mx.array:
+        """A reference's latents [batch, frames, 64] -> [batch, 1, encoder width]"""
+        return self.timbre_encoder(latents)[:, :1]
 
 
 def padding_last(states: mx.array, mask: mx.array) -> tuple[mx.array, mx.array]:

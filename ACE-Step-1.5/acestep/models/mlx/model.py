@@ -6,7 +6,13 @@ import mlx.core as mx
 import numpy as np
 
 from acestep.errors import BackendError
-from acestep.models.encoding_cache import CONTEXTS_KEPT, PROMPTS_KEPT, EncodingCache, content_key
+from acestep.models.encoding_cache import (
+    CONTEXTS_KEPT,
+    PROMPTS_KEPT,
+    TIMBRES_KEPT,
+    EncodingCache,
+    content_key,
+)
 from acestep.models.mlx.condition_encoder import MLXConditionEncoder
 from acestep.models.mlx.dit_generate import draw_noise
 from acestep.models.mlx.text_encoder import MLXTextEncoder
@@ -66,6 +72,7 @@ class MLXConditionModel:
         self.encoder = encoder
         self.null_condition_emb = np.array(encoder.null_condition_emb)
         self.silence_latent = silence_latent
+        self._timbres: EncodingCache[np.ndarray] = EncodingCache(TIMBRES_KEPT)
 
     def prepare_condition(
         self,
@@ -81,14 +88,19 @@ class MLXConditionModel:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Encoder states [batch, encoder length, encoder width], their mask, context latents [batch, frames, 128].
 
-        refer_audio_order_mask: one reference for each item, in order; upstream's callers pass it.
+        refer_audio_order_mask: one reference for each item, in order; upstream's callers pass it. The same reference is
+        encoded once.
         """
+        reference = refer_audio_acoustic_hidden_states_packed
+        timbre = self._timbres.get(
+            content_key(reference), lambda: np.array(self.encoder.encode_timbre(mx.array(reference)))
+        )
         states, mask = self.encoder(
             mx.array(text_hidden_states),
             mx.array(text_attention_mask),
             mx.array(lyric_hidden_states),
             mx.array(lyric_attention_mask),
-            mx.array(refer_audio_acoustic_hidden_states_packed),
+            mx.array(timbre),
         )
         return context_latents(np.array(states), np.array(mask), src_latents, chunk_masks)
 

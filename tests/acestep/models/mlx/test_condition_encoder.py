@@ -66,7 +66,7 @@ def test_states_are_diffusers(pair: SimpleNamespace, text: int, lyrics: int) -> 
         )
     got, mask = pair.mlx(
         **{key: mx.array(value.numpy()) for key, value in given.items()},
-        timbre_latents=mx.array(silence.contiguous().numpy()),
+        timbre=pair.mlx.encode_timbre(mx.array(silence.contiguous().numpy())),
     )
     assert_near(got, want, largest=1e-5)
     assert_equal(mask, want_mask)
