@@ -11,9 +11,10 @@ from mlx.utils import tree_flatten
 
 from acestep.constants import LATENT_FRAMES_PER_SECOND
 from acestep.models.checkpoint.config import ModelConfig
-from acestep.models.mlx.dit_convert import LARGE_PRODUCTS, PRECISIONS
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
+from acestep.models.mlx.linear import measure_rows
+from acestep.models.mlx.loading import matrix_in
 
 if TYPE_CHECKING:  # it takes seconds and hundreds of MB, which a side on MLX is not to be charged with
     from diffusers import AceStepTransformer1DModel
@@ -79,11 +80,10 @@ class Models:
         decoder = MLXDiTDecoder.from_config(self.config)
         draw = np.random.default_rng(0)
         for name, unset in tree_flatten(decoder.parameters()):
-            large = name.rpartition(".")[0].endswith(LARGE_PRODUCTS)
-            value = mx.array(random_weight(name, unset.shape, draw))
-            value = value.astype(PRECISIONS[self.precision] if large else mx.float32)
+            value = matrix_in(self.precision, mx.array(random_weight(name, unset.shape, draw)))
             mx.eval(value)
             decoder.load_weights([(name, value)], strict=False)
+        measure_rows(decoder)
         return decoder
 
     @cached_property

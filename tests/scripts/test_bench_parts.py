@@ -71,9 +71,9 @@ class TestWork:
         seen: list[int] = []
         original = attention.attend
 
-        def noting(queries: Any, keys: Any, *rest: Any) -> Any:
-            seen.append(queries.size // queries.shape[-1] * keys.shape[2])
-            return original(queries, keys, *rest)
+        def noting(queries: Any, pair: Any, *rest: Any) -> Any:
+            seen.append(queries.size // queries.shape[-1] * pair.keys.shape[2])
+            return original(queries, pair, *rest)
 
         monkeypatch.setattr(attention, "attend", noting)
         config = base_config(256, 3)

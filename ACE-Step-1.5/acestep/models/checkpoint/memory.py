@@ -7,6 +7,7 @@ from pathlib import Path
 
 from acestep.errors import CheckpointError
 from acestep.models.checkpoint.layout import find_layout
+from acestep.models.checkpoint.precision import FLOAT32, Precision
 from acestep.models.checkpoint.weights import (
     DECODER_PREFIX,
     DIFFUSERS_STEM,
@@ -17,25 +18,24 @@ from acestep.models.checkpoint.weights import (
     weight_files,
 )
 
-FLOAT32 = 4  # bytes
 DECODER = "decoder"
 
 
-def weights_in_memory(folder: Path, decoder_bytes: int = FLOAT32) -> dict[str, int]:
-    """The bytes that each part of a checkpoint takes once loaded, by the headers of its files.
-
-    decoder_bytes: what one number of the decoder takes; all else is float32, whatever it is on disk.
-    """
+def weights_in_memory(folder: Path, precision: Precision = FLOAT32) -> dict[str, int]:
+    """The bytes that each part of a checkpoint takes once loaded in a precision, by the headers of its files."""
     layout = find_layout(folder)
-    decoder, encoder = 0, 0
+    decoder, encoder = 0.0, 0
     for name, size in sizes_of_checkpoint(folder).items():
         if name.startswith(DECODER_PREFIX):
-            decoder += size * decoder_bytes
+            decoder += size * precision.decoder_bytes(name.removeprefix(DECODER_PREFIX))
         elif not name.startswith(UNUSED_PREFIXES):
-            encoder += size * FLOAT32
-    parts = {DECODER: decoder, "condition encoder": encoder}
-    for part, stem in ((layout.vae, DIFFUSERS_STEM), (layout.text_encoder, TRANSFORMERS_STEM)):
-        parts[part.name] = FLOAT32 * sum(sum(read_sizes(path).values()) for path in weight_files(part, stem))
+            encoder += size * precision.encoder_bytes
+    parts = {DECODER: round(decoder), "condition encoder": encoder}
+    for part, stem, a_number in (
+        (layout.vae, DIFFUSERS_STEM, FLOAT32.encoder_bytes),
+        (layout.text_encoder, TRANSFORMERS_STEM, precision.encoder_bytes),
+    ):
+        parts[part.name] = a_number * sum(sum(read_sizes(path).values()) for path in weight_files(part, stem))
     return parts
 
 

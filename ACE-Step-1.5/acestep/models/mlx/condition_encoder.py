@@ -10,8 +10,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from acestep.models.checkpoint.config import ModelConfig, in_turn
-from acestep.models.mlx.dit_model import KeysAndValues, LayerConfig, MLXAttention, MLXSwiGLUMLP, apply_rope
-from acestep.models.mlx.rope import rotary_tables, sliding_window_mask
+from acestep.models.mlx.dit_model import LayerConfig, MLXAttention, MLXSwiGLUMLP, apply_rope
+from acestep.models.mlx.linear import project
+from acestep.models.mlx.rope import Rotary, rotary_tables, sliding_window_mask
 
 # Added to the scores of what is masked. Finite: a padded position whose keys are all masked attends to all of them
 # alike, as in diffusers; half the largest float32, as a kernel may multiply it by log2(e).
@@ -39,13 +40,11 @@ class MLXEncoderLayer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = MLXSwiGLUMLP(config)
 
-    def __call__(self, x: mx.array, rotary: KeysAndValues, mask: mx.array | None) -> mx.array:
-        """x [batch, length, width], rotary (cos, sin), mask: added to the scores [batch, heads, length, length]."""
+    def __call__(self, x: mx.array, rotary: Rotary, mask: mx.array | None) -> mx.array:
+        """x [batch, length, width], mask: added to the scores [batch, heads, length, length]."""
         h, attention = self.input_layernorm(x), self.self_attn
-        keys, values = attention.keys_and_values(h)
-        x = x + attention.attend(
-            apply_rope(attention.queries(h), *rotary), apply_rope(keys, *rotary), values, mask
-        )
+        queries = apply_rope(attention.queries(h), *rotary)
+        x = x + attention.attend(queries, attention.keys_and_values(h, rotary), mask)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -69,7 +68,7 @@ class MLXEncoder(nn.Module):
             "sliding_attention": mx.where(there & window, 0.0, MASKED),
             "full_attention": None if attention_mask is None else mx.where(there, 0.0, MASKED),
         }
-        x = self.embed_tokens(x)
+        x = project(self.embed_tokens, x)
         for layer, kind in zip(self.layers, in_turn(len(self.layers)), strict=True):
             x = layer(x, rotary, masks[kind])
         return self.norm(x)
@@ -113,7 +112,7 @@ class MLXConditionEncoder(nn.Module):
         padding behind all of them, and their mask.
         """
         lyrics = self.lyric_encoder(lyric_hidden_states, lyric_attention_mask)
-        text = self.text_projector(text_hidden_states)
+        text = project(self.text_projector, text_hidden_states)
         one = mx.ones((len(timbre), 1), dtype=mx.bool_)
         states = mx.concatenate([lyrics, timbre, text], axis=1)
         return padding_last(states, mx.concatenate([lyric_attention_mask, one, text_attention_mask], axis=1))

@@ -8,15 +8,11 @@ import mlx.core as mx
 from acestep.models.checkpoint.layout import find_layout
 from acestep.models.checkpoint.weights import DECODER_PREFIX
 from acestep.models.mlx.dit_model import MLXDiTDecoder
-from acestep.models.mlx.loading import load_strictly, read_checkpoint
+from acestep.models.mlx.loading import load_strictly, matrix_in, read_checkpoint
 
 # The convolutions sit second in a container of the checkpoint, and MLX keeps their channels last:
 # Conv1d (out, in, k) -> (out, k, in), ConvTranspose1d (in, out, k) -> (out, k, in).
 CONVOLUTIONS = {"proj_in.1": ("proj_in", (0, 2, 1)), "proj_out.1": ("proj_out", (1, 2, 0))}
-
-# What the large products may be computed in; norms, tables and the way in and out of the decoder stay float32.
-PRECISIONS = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
-LARGE_PRODUCTS = ("_proj", ".linear_1", ".linear_2", "condition_embedder")
 
 
 def convert_decoder_weights(
@@ -24,8 +20,7 @@ def convert_decoder_weights(
 ) -> dict[str, mx.array]:
     """A checkpoint's `decoder.*` arrays -> this decoder's names and layouts; other keys are left out.
 
-    The weights of the large products get the precision that is asked for, a key of PRECISIONS, all others float32.
-    Converted weights have no such prefix and come back as they are.
+    precision: the dtype of the matrices. Converted weights have no such prefix and come back as they are.
     """
     if not any(key.startswith(DECODER_PREFIX) for key in weights):
         return dict(weights)
@@ -39,12 +34,11 @@ def convert_decoder_weights(
             ours, axes = CONVOLUTIONS[container]
             name = f"{ours}.{kind}"
             value = value.transpose(axes) if kind == "weight" else value
-        large = name.rpartition(".")[0].endswith(LARGE_PRODUCTS)
-        converted[name] = value.astype(PRECISIONS[precision] if large else mx.float32)
+        converted[name] = matrix_in(precision, value)
     return converted
 
 
 def convert_and_load(folder: Path, decoder: MLXDiTDecoder, precision: str = "float32") -> None:
-    """Reads the decoder of a checkpoint, in either layout, in a key of PRECISIONS."""
+    """Reads the decoder of a checkpoint, in either layout; precision: the dtype of its matrices."""
     converted = convert_decoder_weights(read_checkpoint(folder, (DECODER_PREFIX,)), precision)
     load_strictly(decoder, converted, str(find_layout(folder).decoder))

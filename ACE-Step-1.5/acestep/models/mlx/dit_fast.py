@@ -10,8 +10,10 @@ from typing import cast
 import mlx.core as mx
 
 from acestep.models.mlx.attention import attend_in_blocks, attend_in_window
-from acestep.models.mlx.dit_model import KeysAndValues, MLXCrossAttentionCache, MLXDiTDecoder, MLXDiTLayer
+from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder, MLXDiTLayer
 from acestep.models.mlx.dit_run import CrossAttentionInput, PreparedRun, prepare
+from acestep.models.mlx.linear import project
+from acestep.models.mlx.rope import Rotary
 
 
 class MLXFastDecoder:
@@ -81,13 +83,13 @@ class MLXFastDecoder:
         )
 
     def _self_attention(
-        self, layer: MLXDiTLayer, x: mx.array, modulation: mx.array, rotary: KeysAndValues
+        self, layer: MLXDiTLayer, x: mx.array, modulation: mx.array, rotary: Rotary
     ) -> mx.array:
         """The self-attention of a layer, added to x."""
         shift, scale, gate, *_ = layer.modulated(modulation)
         inputs, window = layer.queries_keys_values(x, shift, scale, rotary), self.config.sliding_window
         mixed = attend_in_window(*inputs, window) if layer.is_sliding else attend_in_blocks(*inputs)
-        return x + gate * layer.self_attn.o_proj(mixed)
+        return x + gate * project(layer.self_attn.o_proj, mixed)
 
     def _cross_attention_and_mlp(
         self, layer: MLXDiTLayer, x: mx.array, modulation: mx.array, conditions: CrossAttentionInput
@@ -97,7 +99,7 @@ class MLXFastDecoder:
             x = x + conditions
         else:
             queries = layer.cross_attn.queries(layer.cross_attn_norm(x))
-            x = x + layer.cross_attn.o_proj(attend_in_blocks(queries, *conditions))
+            x = x + project(layer.cross_attn.o_proj, attend_in_blocks(queries, conditions))
         return layer.feed_forward(x, *layer.modulated(modulation)[3:])
 
     def _unpatchify(self, x: mx.array, embedding: mx.array) -> mx.array:

@@ -4,7 +4,6 @@ Equal to diffusers' AceStepTransformer1DModel on the same weights, to the last d
 names are those of upstream's checkpoint, so that converting weights is little more than dropping a prefix.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -12,9 +11,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from acestep.models.checkpoint.config import ModelConfig
-from acestep.models.mlx.rope import rotary_tables, sliding_window_mask, timestep_frequencies
+from acestep.models.mlx.attention import KeysAndValues, attend
+from acestep.models.mlx.linear import HALVES, project
+from acestep.models.mlx.rope import Rotary, rotary_tables, sliding_window_mask, timestep_frequencies
 
-KeysAndValues = tuple[mx.array, mx.array]
 TIMESTEP_CHANNELS = 256
 TIMESTEP_SCALE = 1000.0
 
@@ -53,11 +53,6 @@ def silu(x: mx.array) -> mx.array:
     return x * mx.sigmoid(x)
 
 
-def project(layer: nn.Linear, x: mx.array) -> mx.array:
-    """A product in the precision of the weights, whatever that of x is."""
-    return layer(x.astype(layer.weight.dtype))
-
-
 class MLXCrossAttentionCache:
     """What one evaluation of a run keeps for the next: the encoder states are the same in all of them.
 
@@ -90,20 +85,25 @@ class MLXAttention(nn.Module):
         split = project(self.q_proj, x).reshape(*x.shape[:2], self.heads, self.head_dim)
         return self.q_norm(split).swapaxes(1, 2)
 
-    def keys_and_values(self, x: mx.array) -> KeysAndValues:
-        """[batch, length, width] -> keys and values, each [batch, kv_heads, length, head_dim]"""
+    def keys_and_values(self, x: mx.array, rotary: Rotary | None = None) -> KeysAndValues:
+        """[batch, length, width] -> keys and values, each [batch, kv_heads, length, head_dim]; keys under rotary."""
         keys = project(self.k_proj, x).reshape(*x.shape[:2], self.kv_heads, self.head_dim)
         values = project(self.v_proj, x).reshape(*x.shape[:2], self.kv_heads, self.head_dim)
-        return self.k_norm(keys).swapaxes(1, 2), values.swapaxes(1, 2)
+        keys = self.k_norm(keys).swapaxes(1, 2)
+        keys = keys if rotary is None else apply_rope(keys, *rotary)
+        return KeysAndValues(keys, values.swapaxes(1, 2))
+
+    @property
+    def attention_dtype(self) -> mx.Dtype:
+        """Of the decoder's attention: that of the weights in half precision, else float32."""
+        dtype = self.v_proj.weight.dtype
+        return dtype if dtype in HALVES else mx.float32
 
     def attend(
-        self, queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | None = None
+        self, queries: mx.array, keys_and_values: KeysAndValues, mask: mx.array | None = None
     ) -> mx.array:
         """Attention of the heads, projected back to [batch, length, width]."""
-        scale = 1.0 / math.sqrt(self.head_dim)
-        queries, keys = queries.astype(values.dtype), keys.astype(values.dtype)
-        mixed = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
-        return self.o_proj(mixed.swapaxes(1, 2).flatten(2, 3))
+        return project(self.o_proj, attend(queries, keys_and_values, mask))
 
 
 class MLXSwiGLUMLP(nn.Module):
@@ -116,7 +116,7 @@ class MLXSwiGLUMLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(silu(project(self.gate_proj, x)) * project(self.up_proj, x))
+        return project(self.down_proj, silu(project(self.gate_proj, x)) * project(self.up_proj, x))
 
 
 class MLXTimestepEmbedding(nn.Module):
@@ -132,9 +132,8 @@ class MLXTimestepEmbedding(nn.Module):
     def __call__(self, t: mx.array) -> tuple[mx.array, mx.array]:
         angles = (t * TIMESTEP_SCALE)[:, None] * self._frequencies
         waves = mx.concatenate([mx.cos(angles), mx.sin(angles)], axis=-1)
-        embedding = self.linear_2(silu(project(self.linear_1, waves)))
-        modulation = self.time_proj(silu(embedding)).reshape(t.shape[0], 6, -1)
-        return embedding.astype(mx.float32), modulation.astype(mx.float32)
+        embedding = project(self.linear_2, silu(project(self.linear_1, waves)))
+        return embedding, project(self.time_proj, silu(embedding)).reshape(t.shape[0], 6, -1)
 
 
 class MLXDiTLayer(nn.Module):
@@ -157,25 +156,26 @@ class MLXDiTLayer(nn.Module):
         return list(mx.split(self.scale_shift_table + modulation, 6, axis=1))
 
     def queries_keys_values(
-        self, x: mx.array, shift: mx.array, scale: mx.array, rotary: KeysAndValues
-    ) -> tuple[mx.array, mx.array, mx.array]:
-        """What the self-attention takes: queries, keys, values."""
+        self, x: mx.array, shift: mx.array, scale: mx.array, rotary: Rotary
+    ) -> tuple[mx.array, KeysAndValues]:
+        """What the self-attention takes: queries, keys and values."""
         h = self.self_attn_norm(x) * (1 + scale) + shift
-        keys, values = self.self_attn.keys_and_values(h)
-        return apply_rope(self.self_attn.queries(h), *rotary), apply_rope(keys, *rotary), values
+        attention = self.self_attn
+        keys_and_values = attention.keys_and_values(h, rotary).astype(attention.attention_dtype)
+        return apply_rope(attention.queries(h), *rotary), keys_and_values
 
     def feed_forward(self, x: mx.array, shift: mx.array, scale: mx.array, gate: mx.array) -> mx.array:
         """The last third of the layer."""
         return x + gate * self.mlp(self.mlp_norm(x) * (1 + scale) + shift)
 
     def __call__(
-        self, x: mx.array, modulation: mx.array, rotary: KeysAndValues, mask: mx.array, encoder: KeysAndValues
+        self, x: mx.array, modulation: mx.array, rotary: Rotary, mask: mx.array, encoder: KeysAndValues
     ) -> mx.array:
-        """x [batch, length, width], modulation [batch, 6, width], rotary (cos, sin), encoder (keys, values)."""
+        """x [batch, length, width], modulation [batch, 6, width], encoder: of the encoder states."""
         shift, scale, gate, *of_mlp = self.modulated(modulation)
         window = mask if self.is_sliding else None
         x = x + gate * self.self_attn.attend(*self.queries_keys_values(x, shift, scale, rotary), window)
-        x = x + self.cross_attn.attend(self.cross_attn.queries(self.cross_attn_norm(x)), *encoder)
+        x = x + self.cross_attn.attend(self.cross_attn.queries(self.cross_attn_norm(x)), encoder)
         return self.feed_forward(x, *of_mlp)
 
 
@@ -194,14 +194,14 @@ class MLXDiTDecoder(nn.Module):
         self.norm_out = nn.RMSNorm(width, eps=config.rms_norm_eps)
         self.proj_out = nn.ConvTranspose1d(width, config.audio_acoustic_hidden_dim, patch, stride=patch)
         self.scale_shift_table = mx.zeros((1, 2, width))
-        self._tables: tuple[int, KeysAndValues, mx.array] | None = None
+        self._tables: tuple[int, Rotary, mx.array] | None = None
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> "MLXDiTDecoder":
         """A decoder of this shape whose weights are still to be loaded."""
         return cls(config)
 
-    def _tables_for(self, length: int) -> tuple[KeysAndValues, mx.array]:
+    def _tables_for(self, length: int) -> tuple[Rotary, mx.array]:
         """Rotary tables and window mask; those of the last length are kept, a run has one length."""
         if self._tables is None or self._tables[0] != length:
             rotary = rotary_tables(length, self.config.head_dim, self.config.rope_theta)
@@ -211,7 +211,10 @@ class MLXDiTDecoder(nn.Module):
     def encoder_keys_and_values(self, encoder_hidden_states: mx.array) -> list[KeysAndValues]:
         """Encoder states [batch, encoder length, encoder width] -> one pair for each layer."""
         states = project(self.condition_embedder, encoder_hidden_states)
-        return [layer.cross_attn.keys_and_values(states) for layer in self.layers]
+        return [
+            layer.cross_attn.keys_and_values(states).astype(layer.cross_attn.attention_dtype)
+            for layer in self.layers
+        ]
 
     def _patchify(self, context_latents: mx.array, hidden_states: mx.array) -> mx.array:
         """[batch, frames, channels] of both -> [batch, patches, width]; an odd end is filled with zeros."""

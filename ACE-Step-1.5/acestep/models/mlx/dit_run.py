@@ -9,8 +9,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from acestep.models.mlx.dit_model import KeysAndValues, MLXCrossAttentionCache, MLXDiTDecoder
-from acestep.models.mlx.rope import rotary_tables
+from acestep.models.mlx.attention import KeysAndValues
+from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
+from acestep.models.mlx.rope import Rotary, rotary_tables
 from acestep.models.mlx.streams import stream_for
 
 # What a layer's cross-attention takes in one branch: keys and values, or the constant vector that it adds.
@@ -36,7 +37,7 @@ class PreparedRun:
     rows: dict[float, int]
     embeddings: mx.array
     modulations: mx.array
-    rotary: KeysAndValues
+    rotary: Rotary
     branches: list[Branch]
 
 
@@ -79,8 +80,8 @@ def uncond_constants(reference: MLXDiTDecoder, null: mx.array) -> list[mx.array]
     values are equal, so the result is the value of one position, whatever the query.
     """
     constants = []
-    for layer, (_, values) in zip(reference.layers, reference.encoder_keys_and_values(null), strict=True):
+    for layer, keys_and_values in zip(reference.layers, reference.encoder_keys_and_values(null), strict=True):
         attention = layer.cross_attn
-        values = mx.repeat(values, attention.heads // attention.kv_heads, axis=1)
-        constants.append(attention.o_proj(values.swapaxes(1, 2).flatten(2, 3)))
+        any_query = mx.zeros((1, attention.heads, 1, attention.head_dim))
+        constants.append(attention.attend(any_query, keys_and_values))
     return constants

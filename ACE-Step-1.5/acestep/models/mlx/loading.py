@@ -18,6 +18,7 @@ from acestep.models.checkpoint.weights import (
     weight_files,
     weight_sources,
 )
+from acestep.models.mlx.linear import measure_rows
 
 
 def read_arrays(path: Path) -> dict[str, mx.array]:
@@ -49,6 +50,14 @@ def read_checkpoint(folder: Path, prefixes: tuple[str, ...]) -> dict[str, mx.arr
     return arrays
 
 
+def matrix_in(dtype: str, value: mx.array) -> mx.array:
+    """A weight in the dtype of that name where it is a matrix; norms, tables, biases and convolutions are float32.
+
+    They are small, and there it matters.
+    """
+    return value.astype(getattr(mx, dtype) if value.ndim == 2 else mx.float32)
+
+
 def check_shapes(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, mx.array], source: str) -> None:
     """CheckpointError that names what is missing, unexpected or of another shape than config.json asks for."""
     missing, unexpected = shapes.keys() - weights.keys(), weights.keys() - shapes.keys()
@@ -76,4 +85,5 @@ def load_strictly(model: nn.Module, weights: Mapping[str, mx.array], source: str
                 f"{source}: weight '{name}' holds NaN or infinite values as {value.dtype}; "
                 f"load it in float32, or copy the checkpoint again"
             )
+    measure_rows(model)
     mx.clear_cache()

@@ -62,7 +62,7 @@ class MLXTextStates:
 
     def embed(self, tokens: list[int]) -> np.ndarray:
         """The embeddings alone, [1, tokens, text width]."""
-        return np.array(self.encoder.embed_tokens(mx.array([tokens])))
+        return np.array(self.encoder.embed(mx.array([tokens])))
 
 
 class MLXConditionModel:

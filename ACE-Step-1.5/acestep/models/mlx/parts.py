@@ -18,13 +18,13 @@ from acestep.models.parts import Parts
 
 
 def load_parts(folder: Path, config: ModelConfig, precision: str) -> Parts:
-    """Loaded strictly, float32 but for the decoder's large products, which have `precision`."""
+    """Loaded strictly; the matrices of decoder and encoders have the precision, all else is float32."""
     layout = find_layout(folder)
     with reused_stream():
-        text_encoder = load_mlx_text_encoder(layout.text_encoder, config)
+        text_encoder = load_mlx_text_encoder(layout.text_encoder, config, precision)
         tokenizer = load_tokenizer(layout.tokenizer, text_encoder.embed_tokens.weight.shape[0])
         vae = load_mlx_vae(layout.vae, config)
-        conditions = load_mlx_condition_encoder(folder, config)
+        conditions = load_mlx_condition_encoder(folder, config, precision)
         decoder = MLXDiTDecoder.from_config(config)
         convert_and_load(folder, decoder, precision)
         return Parts(

@@ -10,6 +10,8 @@ import sys
 import mlx.core as mx
 import numpy as np
 
+Rotary = tuple[mx.array, mx.array]  # cos and sin of the rotary angles
+
 
 def _to_mlx(array: np.ndarray) -> mx.array:
     """Computed on return: tables outlive a call, and a lazy array belongs to the stream of the thread that made it."""
@@ -18,7 +20,7 @@ def _to_mlx(array: np.ndarray) -> mx.array:
     return table
 
 
-def rotary_tables(length: int, head_dim: int, theta: float) -> tuple[mx.array, mx.array]:
+def rotary_tables(length: int, head_dim: int, theta: float) -> Rotary:
     """cos and sin of the rotary angles, each float32 [length, head_dim], both halves of a head alike."""
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     frequencies = np.float32(1) / np.power(float(theta), exponents, dtype=np.float64).astype(np.float32)

@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
-
 from acestep.core.generation.handler.request_values import show
 from acestep.errors import CheckpointError
 from acestep.models.checkpoint.config import ModelConfig, check_library_config, read_json
 from acestep.models.checkpoint.weights import TRANSFORMERS_STEM
-from acestep.models.mlx.loading import load_strictly, read_model
+from acestep.models.mlx.loading import load_strictly, matrix_in, read_model
 from acestep.models.mlx.text_encoder import MLXTextEncoder, TextEncoderConfig
 
 # What the encoder here has in one form only: the value that is meant where the file does not say.
@@ -57,11 +55,14 @@ def read_text_encoder_config(folder: Path, config: ModelConfig) -> TextEncoderCo
     return TextEncoderConfig(**{name: values[name] for name in names})
 
 
-def load_mlx_text_encoder(folder: Path, config: ModelConfig) -> MLXTextEncoder:
-    """The text encoder, float32; keys with and without the prefix of a language model's file are read."""
+def load_mlx_text_encoder(folder: Path, config: ModelConfig, dtype: str = "float32") -> MLXTextEncoder:
+    """The text encoder; keys with and without the prefix of a language model's file are read.
+
+    dtype: of its matrices, the embeddings among them.
+    """
     encoder = MLXTextEncoder(read_text_encoder_config(folder, config))
     weights = {
-        key.removeprefix(MODEL_PREFIX): value.astype(mx.float32)
+        key.removeprefix(MODEL_PREFIX): matrix_in(dtype, value)
         for key, value in read_model(folder, TRANSFORMERS_STEM).items()
     }
     load_strictly(encoder, weights, str(folder))

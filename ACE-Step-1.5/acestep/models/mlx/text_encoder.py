@@ -39,13 +39,17 @@ class MLXTextEncoder(nn.Module):
         self.layers = [MLXEncoderLayer(config) for _ in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
+    def embed(self, tokens: mx.array) -> mx.array:
+        """Token ids [batch, length] -> their embeddings, float32 [batch, length, width]"""
+        return self.embed_tokens(tokens).astype(mx.float32)
+
     def __call__(self, tokens: mx.array) -> mx.array:
         """Token ids [batch, length] -> the last layer's states behind the norm, [batch, length, width]; causal."""
         length = tokens.shape[1]
         rotary = rotary_tables(length, self._config.head_dim, self._config.rope_theta)
         position = mx.arange(length)
         mask = mx.where(position[:, None] >= position, 0.0, MASKED)
-        x = self.embed_tokens(tokens)
+        x = self.embed(tokens)
         for layer in self.layers:
             x = layer(x, rotary, mask)
         return self.norm(x)

@@ -8,13 +8,14 @@ import torch
 from diffusers import AutoencoderOobleck
 from transformers import Qwen3Model
 
-from acestep.core.generation.handler.precision import halve
 from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
 from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.checkpoint.layout import find_layout
+from acestep.models.checkpoint.precision import WHOLE
 from acestep.models.checkpoint.tokenizer import load_tokenizer
 from acestep.models.encoding_cache import CONTEXTS_KEPT, PROMPTS_KEPT, EncodingCache, content_key
 from acestep.models.parts import Parts
+from acestep.models.pytorch.half import to_half
 from acestep.models.pytorch.loading import load_condition_encoder, load_decoder, load_text_encoder, load_vae
 
 
@@ -71,18 +72,23 @@ class TorchTextStates:
 
 
 def load_parts(folder: Path, config: ModelConfig, device: str, precision: str) -> Parts:
-    """Loaded strictly, float32 but for the decoder's large products, which have `precision`."""
+    """Loaded strictly; the matmuls of decoder and encoders have the precision, all else is float32."""
     layout = find_layout(folder)
+
+    def converted(model: Any, attention: bool = False) -> Any:
+        """In the precision and on the device."""
+        if precision != WHOLE:
+            to_half(model, getattr(torch, precision), attention)
+        return model.to(device)
+
     # The largest part last: what the libraries hold twice while they load is gone by then.
-    text_encoder = load_text_encoder(layout.text_encoder, config).to(device)
+    text_encoder = converted(load_text_encoder(layout.text_encoder, config))
     tokenizer = load_tokenizer(layout.tokenizer, text_encoder.config.vocab_size)
     vae = load_vae(layout.vae, config).to(device)
-    encoder = load_condition_encoder(folder, config).to(device)
-    decoder = load_decoder(folder, config)
-    if precision != "float32":
-        halve(decoder, precision, device)
+    encoder = converted(load_condition_encoder(folder, config))
+    decoder = converted(load_decoder(folder, config), attention=True)
     return Parts(
-        model=AceStepConditionGenerationModel(config, encoder, decoder.to(device)),
+        model=AceStepConditionGenerationModel(config, encoder, decoder),
         vae=TorchAudioVAE(vae),
         text_encoder=TorchTextStates(text_encoder),
         tokenizer=tokenizer,

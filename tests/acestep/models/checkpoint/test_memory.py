@@ -15,6 +15,7 @@ from acestep.errors import CheckpointError
 from acestep.handler import AceStepHandler
 from acestep.models.checkpoint import memory
 from acestep.models.checkpoint.memory import available_memory, check_memory, weights_in_memory
+from acestep.models.checkpoint.precision import Precision
 from acestep.models.mlx import parts as mlx_parts
 from acestep.models.pytorch import parts as torch_parts
 
@@ -47,7 +48,8 @@ def test_weights_are_counted_as_they_will_be_in_memory(
         "Qwen3-Embedding-0.6B": 4 * numbers(read_all(beside / "Qwen3-Embedding-0.6B"), ""),
     }
     assert weights_in_memory(dit) == want
-    assert weights_in_memory(dit, decoder_bytes=2) == {**want, "decoder": want["decoder"] // 2}
+    half = {part: size if part == "vae" else size // 2 for part, size in want.items()}
+    assert weights_in_memory(dit, Precision("float16")) == half
     shutil.copytree(beside, tmp_path / "checkpoints")
     recast(tmp_path, torch.bfloat16)
     assert weights_in_memory(tmp_path / "checkpoints" / DIT) == want

@@ -179,7 +179,7 @@ class TestStages:
         _, given, theirs = seen["layers.0.cross_attn"]
         attention = pair.mlx.layers[0].cross_attn
         keys_and_values = attention.keys_and_values(mx.array(given["encoder_hidden_states"].numpy()))
-        ours = attention.attend(attention.queries(mx.array(given["hidden_states"].numpy())), *keys_and_values)
+        ours = attention.attend(attention.queries(mx.array(given["hidden_states"].numpy())), keys_and_values)
         assert_near(ours, theirs, largest=BOUND, what="cross-attention")
 
     def test_feed_forward(self, pair: SimpleNamespace, seen: Any) -> None:

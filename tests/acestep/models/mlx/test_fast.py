@@ -12,6 +12,7 @@ from fork_helper import CountingDecoder, random_conditions
 from parity_helper import assert_equal, assert_near
 
 from acestep.models.mlx import attention, dit_generate
+from acestep.models.mlx.attention import KeysAndValues
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
 from acestep.models.pytorch.loop import torch_generate_diffusion
@@ -221,15 +222,18 @@ class TestScores:
         seen: list[int] = []
         original = attention.attend
 
-        def noting(queries: mx.array, keys: mx.array, *rest: Any) -> mx.array:
-            seen.append(queries.size // queries.shape[-1] * keys.shape[2])
-            return original(queries, keys, *rest)
+        def noting(queries: mx.array, keys_and_values: KeysAndValues, *rest: Any) -> mx.array:
+            seen.append(queries.size // queries.shape[-1] * keys_and_values.keys.shape[2])
+            return original(queries, keys_and_values, *rest)
 
         monkeypatch.setattr(attention, "attend", noting)
         return seen
 
-    def random(self, length: int) -> list[mx.array]:
-        return [mx.random.normal((2, heads, length, 16), key=mx.random.key(heads)) for heads in (4, 2, 2)]
+    def random(self, length: int) -> tuple[mx.array, KeysAndValues]:
+        queries, keys, values = (
+            mx.random.normal((2, heads, length, 16), key=mx.random.key(heads)) for heads in (4, 2, 2)
+        )
+        return queries, KeysAndValues(keys, values)
 
     @pytest.mark.parametrize("length", [1, 30, 31, 64], ids="{}_queries".format)
     def test_blocks_of_queries_stay_within_the_bound(

@@ -7,7 +7,7 @@ import mlx.core as mx
 import pytest
 from fork_helper import random_conditions
 from mlx.utils import tree_flatten
-from parity_helper import assert_near
+from parity_helper import assert_near, relative_l2
 
 from acestep.handler import AceStepHandler
 from acestep.models.checkpoint.config import read_config
@@ -55,22 +55,35 @@ def test_latents_are_near_those_of_float32(folder: Path, precision: str, guidanc
 
 
 @pytest.mark.parametrize("precision", HALVES)
-def test_large_products_alone_are_halved(folder: Path, precision: str) -> None:
-    """Norms, tables and both ends stay float32: they are small, and there it matters."""
+def test_matrices_alone_are_halved(folder: Path, precision: str) -> None:
+    """Norms, tables, biases and both ends stay float32: they are small, and there it matters."""
     whole = dict(tree_flatten(load(folder, "float32").parameters()))
     half = dict(tree_flatten(load(folder, precision).parameters()))
     assert {str(value.dtype) for value in whole.values()} == {"mlx.core.float32"}
     for name, value in half.items():
-        kept = "norm" in name or "table" in name or name.startswith(("proj_in.", "proj_out."))
+        kept = (
+            "norm" in name or name.endswith(("table", ".bias")) or name.startswith(("proj_in.", "proj_out."))
+        )
         assert value.dtype == (mx.float32 if kept else getattr(mx, precision)), name
     assert sum(v.nbytes for v in half.values()) < 0.55 * sum(v.nbytes for v in whole.values())
 
 
-def test_handler_loads_what_was_asked_for(tiny_root: Any) -> None:
+@pytest.mark.parametrize("precision", HALVES)
+def test_handler_loads_decoder_and_encoders_in_what_was_asked_for(
+    tiny_root: Any, mlx_handler: Any, precision: str
+) -> None:
     handler = AceStepHandler()
-    message, loaded = handler.initialize_service(tiny_root(), device="cpu", mlx_precision="float16")
+    message, loaded = handler.initialize_service(tiny_root(), device="cpu", mlx_precision=precision)
     assert loaded, message
-    assert handler.mlx_decoder.reference.layers[0].mlp.up_proj.weight.dtype == mx.float16
+    decoder, encoder, text = handler.mlx_decoder.reference, handler.model.encoder, handler.text_encoder
+    for part in (decoder, encoder, text.encoder):
+        for name, value in tree_flatten(part.parameters()):
+            assert value.dtype == (getattr(mx, precision) if value.ndim == 2 else mx.float32), name
+    tokens = list(range(20))
+    for states in ("encode", "embed"):
+        near, whole = (getattr(of.text_encoder, states)(tokens) for of in (handler, mlx_handler))
+        assert near.dtype == "float32"
+        assert 0 < relative_l2(near, whole) < 1e-2
 
 
 def test_unknown_precision_is_refused(tiny_root: Any) -> None:

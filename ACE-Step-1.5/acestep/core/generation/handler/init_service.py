@@ -11,7 +11,8 @@ from acestep.core.generation.handler.request_values import show
 from acestep.core.generation.handler.upstream_fields import LOADING_OFF_ONLY, check_off
 from acestep.errors import AceStepError, BackendError, CheckpointError
 from acestep.models.checkpoint.config import ModelConfig, read_config
-from acestep.models.checkpoint.memory import FLOAT32, check_memory, weights_in_memory
+from acestep.models.checkpoint.memory import check_memory, weights_in_memory
+from acestep.models.checkpoint.precision import DTYPES, FLOAT32, Precision
 from acestep.models.checkpoint.weights import check_weights, weight_sources
 from acestep.models.mlx import why_mlx_is_unavailable
 from acestep.models.parts import AudioVAE, ConditionModel, Parts, TextEncoder
@@ -49,10 +50,8 @@ def check_mlx(device: Any, precision: Any) -> None:
             f"MLX is not available on this machine ({reason}); install it (pip install mlx, on Linux 'mlx[cpu]') "
             f"or choose PyTorch with use_mlx_dit=False"
         )
-    from acestep.models.mlx.dit_convert import PRECISIONS
-
-    if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise BackendError(f"mlx_precision is {show(precision)}, expected {', '.join(PRECISIONS)}")
+    if not isinstance(precision, str) or precision not in DTYPES:
+        raise BackendError(f"mlx_precision is {show(precision)}, expected {', '.join(DTYPES)}")
     check_device_name(device)
 
 
@@ -100,13 +99,14 @@ class InitServiceMixin:
         mlx_precision: str = "float32",
         torch_precision: str = "float32",
     ) -> tuple[str, bool]:
-        """Loads checkpoints/{config_path}, strictly, in float32 but for the decoder where that is asked for.
+        """Loads checkpoints/{config_path}, strictly.
 
         The folder is a DiT folder of upstream's, the VAE and the text encoder beside it, or an AceStepPipeline's.
         use_mlx_dit: everything runs on MLX, else on PyTorch; whichever it is, it is the only one.
         device: PyTorch's; MLX computes on its default device.
-        mlx_precision: of the MLX decoder's large products; float16 and bfloat16 need half the memory.
-        torch_precision: likewise of the PyTorch decoder's; 'auto' is float32, on CUDA the half that its hardware has.
+        mlx_precision: of the matmuls of decoder, text encoder and condition encoder on MLX; float16 and bfloat16 need
+        half the memory. Norms, modulation, what is between the matmuls and the VAE are float32 in any case.
+        torch_precision: likewise on PyTorch; 'auto' is float32, on CUDA the half precision that its hardware has.
         The other parameters are upstream's and have upstream's positions: they are refused unless they are off,
         prefer_source has no effect because nothing is downloaded.
         Returns a sentence and whether all is loaded; where it is not, the handler is as it was before.
@@ -159,7 +159,7 @@ class InitServiceMixin:
 def _load_on_mlx(folder: Path, config: ModelConfig, device: Any, precision: Any) -> tuple[Parts, str, str]:
     """The parts, MLX's device and the precision; the imports are here, for a machine without mlx."""
     check_mlx(device, precision)
-    check_weights_of(folder, precision != "float32", "cpu", on_mlx=True)
+    check_weights_of(folder, Precision(precision), "cpu", on_mlx=True)
     import mlx.core as mx
 
     from acestep.models.mlx.parts import load_parts
@@ -176,13 +176,14 @@ def _load_on_torch(folder: Path, config: ModelConfig, device: Any, precision: An
 
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
-    # PyTorch's decoder is halved once it is loaded, on its way to the GPU where there is one.
-    check_weights_of(folder, precision != "float32" and device == "cuda", device, on_mlx=False)
+    # PyTorch's parts are converted once they are loaded, on their way to the GPU where there is one.
+    in_memory = Precision(precision) if device == "cuda" else FLOAT32
+    check_weights_of(folder, in_memory, device, on_mlx=False)
     return load_parts(folder, config, device, precision), device, precision
 
 
-def check_weights_of(folder: Path, half: bool, device: str, on_mlx: bool) -> None:
+def check_weights_of(folder: Path, precision: Precision, device: str, on_mlx: bool) -> None:
     """CheckpointError where the weights do not fit into memory or hold values that no model has."""
-    check_memory(folder, weights_in_memory(folder, FLOAT32 // (2 if half else 1)), device, on_mlx)
+    check_memory(folder, weights_in_memory(folder, precision), device, on_mlx)
     for path, _ in weight_sources(folder):
         check_weights(path)

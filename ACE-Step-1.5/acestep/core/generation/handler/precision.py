@@ -1,8 +1,4 @@
-"""Half precision for the decoder on PyTorch: which of the two the device computes in, and how it is put on."""
-
-import functools
-from collections.abc import Callable
-from typing import Any
+"""The precision of the torch backend: which of the half precisions the device computes in."""
 
 import torch
 
@@ -11,7 +7,6 @@ from acestep.errors import BackendError
 
 # 'auto' is float32 but on CUDA, where it is the half precision that the hardware has.
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-ENDS = (torch.nn.Conv1d, torch.nn.ConvTranspose1d)
 
 
 def has_bfloat16() -> bool:
@@ -34,32 +29,3 @@ def resolve_precision(precision: str, device: str) -> str:
             f"use float16"
         )
     return precision
-
-
-def halve(decoder: Any, precision: str, device: str) -> None:
-    """The decoder's large products are computed in `precision` from here on, and their matrices are kept in it.
-
-    Norms, tables, timesteps, both ends of the decoder and the latents between the steps stay float32: they are
-    small, and there it matters.
-    """
-    dtype: torch.dtype = getattr(torch, precision)
-    modules: list[Any] = list(decoder.modules())
-    for module in modules:
-        if type(module) is torch.nn.Linear:
-            module.to(dtype)
-        elif type(module) in ENDS:
-            module.forward = _in_autocast(module.forward, device, None)
-    decoder.forward = _in_autocast(decoder.forward, device, dtype)
-
-
-def _in_autocast(plain: Callable[..., Any], device: str, dtype: torch.dtype | None) -> Callable[..., Any]:
-    """A forward under autocast, or, without a dtype, out of it and given float32."""
-
-    @functools.wraps(plain)
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        if dtype is None:
-            args = tuple(value.float() for value in args)
-        with torch.autocast(device, dtype, enabled=dtype is not None):
-            return plain(*args, **kwargs)
-
-    return forward

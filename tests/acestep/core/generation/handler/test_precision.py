@@ -59,8 +59,10 @@ def test_a_half_run_is_near_the_whole_one_at_the_same_timesteps(
     )
     assert loaded, message
     assert half.precision == precision
-    matrices = [part.weight for part in half.model.decoder.modules() if type(part) is torch.nn.Linear]
-    assert {matrix.dtype for matrix in matrices} == {getattr(torch, precision)}
+    for part in (half.model.decoder, half.model.encoder, half.text_encoder.encoder):
+        of_matrices = {value.dtype for value in part.parameters() if value.dim() == 2}
+        of_others = {value.dtype for value in part.parameters() if value.dim() != 2}
+        assert (of_matrices, of_others) == ({getattr(torch, precision)}, {torch.float32})
 
     def outputs(handler: AceStepHandler):
         params = GenerationParams(src_audio=str(context_wav), inference_steps=9, guidance_scale=7.0)
