@@ -161,34 +161,35 @@ def check_dtypes(path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES) -> list[st
     return list(stored)
 
 
-def read_values(path: Path, key: str) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
-    """The shape of a weight and its values in order, float32, a part at a time."""
+def read_values(
+    path: Path, keys: Iterable[str]
+) -> Iterator[tuple[str, tuple[int, ...], Iterator[np.ndarray]]]:
+    """The key and shape of each weight and its values in order, float32, a part at a time."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(size))[key]
-    dtype, (start, end) = DTYPES[entry["dtype"]], entry["data_offsets"]
+        header = json.loads(file.read(size))
+    for key in keys:
+        entry = header[key]
+        start, end = entry["data_offsets"]
+        yield key, tuple(entry["shape"]), _parts(path, DTYPES[entry["dtype"]], 8 + size + start, end - start)
 
-    def parts() -> Iterator[np.ndarray]:
-        with path.open("rb") as file:
-            file.seek(8 + size + start)
-            count = (end - start) // np.dtype(dtype).itemsize
-            for at in range(0, count, VALUES_AT_ONCE):
-                part = np.fromfile(file, dtype, min(VALUES_AT_ONCE, count - at))
-                # bfloat16 is the upper half of a float32
-                is_bfloat16 = dtype is np.uint16
-                yield (
-                    (part.astype(np.uint32) << 16).view(np.float32)
-                    if is_bfloat16
-                    else part.astype(np.float32)
-                )
 
-    return tuple(entry["shape"]), parts()
+def _parts(path: Path, dtype: Any, start: int, length: int) -> Iterator[np.ndarray]:
+    """The values at a place of a file, start and length in bytes, as float32."""
+    with path.open("rb") as file:
+        file.seek(start)
+        count = length // np.dtype(dtype).itemsize
+        for at in range(0, count, VALUES_AT_ONCE):
+            part = np.fromfile(file, dtype, min(VALUES_AT_ONCE, count - at))
+            # bfloat16 is the upper half of a float32
+            is_bfloat16 = dtype is np.uint16
+            yield (part.astype(np.uint32) << 16).view(np.float32) if is_bfloat16 else part.astype(np.float32)
 
 
 def check_weights(path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES) -> None:
     """`check_dtypes` and `check_values` of all weights of a file but those whose key starts with one of `skip`."""
-    for key in check_dtypes(path, skip):
-        check_values(*read_values(path, key), f"{path}: weight '{key}'")
+    for key, shape, values in read_values(path, check_dtypes(path, skip)):
+        check_values(shape, values, f"{path}: weight '{key}'")
 
 
 def check_values(shape: tuple[int, ...], values: Iterable[np.ndarray], place: str) -> None:
