@@ -354,8 +354,8 @@ def generate_music(dit_handler, llm_handler, params, config, save_dir=None, prog
 OPTIONS_IN_EXECUTE = (
     "    seed=seed_param,\n",
     "    seed=seed_param,\n"
-    "                    dcw_enabled=generate_kwargs['dcw_enabled'],\n"
-    "                    sampler_mode=generate_kwargs['sampler_mode'],\n",
+    "                    dcw_enabled=generate_kwargs.get('dcw_enabled', False),\n"
+    "                    sampler_mode=generate_kwargs.get('sampler_mode', 'euler'),\n",
 )
 EVERY_OPTION = (
     "    seed=seed_param,\n",
