@@ -33,8 +33,8 @@ from acestep.handler import AceStepHandler  # noqa: E402
 from acestep.inference import GenerationConfig, GenerationParams, generate_music  # noqa: E402
 from acestep.models.checkpoint.config import read_config  # noqa: E402
 from acestep.models.mlx.dit_generate import draw_noise  # noqa: E402
-from acestep.models.pytorch.loading import load_decoder  # noqa: E402
 from acestep.models.pytorch.loop import torch_generate_diffusion, without_trailing_zeros  # noqa: E402
+from acestep.models.pytorch.reference import load_reference_decoder  # noqa: E402
 from acestep.models.tiny import write_tiny_checkpoint  # noqa: E402
 from smoke.compare import relative_l2  # noqa: E402
 
@@ -134,7 +134,7 @@ class Side:
         message, loaded = self.handler.initialize_service(root, folder.name, device="cpu", use_mlx_dit=True)
         if not loaded:
             raise RuntimeError(message)
-        self.decoder = load_decoder(folder, read_config(folder))
+        self.decoder = load_reference_decoder(folder, read_config(folder))
 
     def context(self, seconds: float) -> Path:
         """The beginning of the smoke run's context."""

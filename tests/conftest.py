@@ -79,7 +79,7 @@ def load_pair(tiny_root: Callable[..., Path]) -> Callable[..., SimpleNamespace]:
     from acestep.models.checkpoint.config import read_config
     from acestep.models.mlx.dit_convert import convert_and_load
     from acestep.models.mlx.dit_model import MLXDiTDecoder
-    from acestep.models.pytorch.loading import load_decoder
+    from acestep.models.pytorch.reference import load_reference_decoder
 
     @cache
     def load(shape: str = "plain", kind: str = "base") -> SimpleNamespace:
@@ -87,7 +87,7 @@ def load_pair(tiny_root: Callable[..., Path]) -> Callable[..., SimpleNamespace]:
         config = read_config(folder)
         on_mlx = MLXDiTDecoder.from_config(config)
         convert_and_load(folder, on_mlx)
-        return SimpleNamespace(config=config, mlx=on_mlx, torch=load_decoder(folder, config))
+        return SimpleNamespace(config=config, mlx=on_mlx, torch=load_reference_decoder(folder, config))
 
     return load
 

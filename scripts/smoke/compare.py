@@ -116,12 +116,16 @@ class Reference:
 
     def __init__(self, request: Request, device: str, at: Callable[[int], None]) -> None:
         from acestep.models.checkpoint.config import read_config
-        from acestep.models.pytorch.loading import load_decoder  # for seconds; --help needs none of it
+        from acestep.models.pytorch.reference import (
+            load_reference_decoder,  # for seconds; --help needs none of it
+        )
 
         if request.checkpoint is None:
             raise ValueError("the request names no checkpoint to load PyTorch's decoder from")
         self.device, self.checkpoint = device, request.checkpoint
-        self.decoder: Any = load_decoder(request.checkpoint, read_config(request.checkpoint)).to(device)
+        self.decoder: Any = load_reference_decoder(request.checkpoint, read_config(request.checkpoint)).to(
+            device
+        )
         evaluations = itertools.count()
         self.decoder.register_forward_pre_hook(lambda *_: at(next(evaluations)))
         self._given: dict[str, torch.Tensor] = {}

@@ -5,7 +5,6 @@ position 5,000 a last-digit difference in a frequency would be a difference of 5
 """
 
 import math
-import sys
 
 import mlx.core as mx
 import numpy as np
@@ -32,19 +31,8 @@ def timestep_frequencies(channels: int, max_period: float = 10_000.0) -> mx.arra
     """float32 [channels / 2], falling from 1 towards 1 / max_period."""
     half = channels // 2
     exponents = np.float32(-math.log(max_period)) * np.arange(half, dtype=np.float32) / np.float32(half)
-    return _to_mlx(_exp(exponents))
-
-
-def _exp(values: np.ndarray) -> np.ndarray:
-    """float32 exp: PyTorch's own where PyTorch is loaded in this process, else the nearest float32.
-
-    PyTorch's last digit depends on the machine, and the decoder multiplies it by 1000: a comparison with PyTorch is
-    exact only with the exp of that very machine.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return np.exp(values, dtype=np.float64).astype(np.float32)
-    return torch.exp(torch.from_numpy(values)).numpy()
+    # The nearest float32: torch.exp may be off in the last digit, see acestep/models/pytorch/reference.py.
+    return _to_mlx(np.exp(exponents, dtype=np.float64).astype(np.float32))
 
 
 def sliding_window_mask(length: int, window: int) -> mx.array:

@@ -170,7 +170,9 @@ def test_memory_is_bounded_by_the_tile(pairs: Any, monkeypatch: pytest.MonkeyPat
             mx.get_peak_memory() - before - 2 * output.nbytes
         )  # the tiles' and, once more, in one piece
 
-    assert peak(640) < 1.2 * peak(160)
+    # mlx frees in another thread: on a busy machine one measurement in several is too high, never too low.
+    long, short = (min(peak(frames) for _ in range(5)) for frames in (640, 160))
+    assert long < 1.2 * short
 
 
 def test_items_of_a_batch_are_independent(pairs: Any) -> None:
