@@ -30,6 +30,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from acestep.errors import AceStepError, RequestError  # noqa: E402
+from smoke.again import read_earlier  # noqa: E402
 from smoke.compare import DEVICES, MODES  # noqa: E402
 from smoke.options import Options  # noqa: E402
 from smoke.request import (  # noqa: E402
@@ -67,6 +68,15 @@ def number(text: str) -> float:
 
 
 def smoke(
+    ctx: typer.Context,
+    again: Annotated[
+        str | None,
+        typer.Option(
+            help="An earlier run to repeat, with the options that are given besides: its folder, its report.json, or "
+            "'latest'. One that was stopped goes on where it was.",
+            show_default="none",
+        ),
+    ] = None,
     context: Annotated[
         Path, typer.Option(help="The audio that the stem is to fit.", show_default="scripts/smoke.wav")
     ] = ROOT / "scripts/smoke.wav",
@@ -193,7 +203,7 @@ def smoke(
 ) -> int:
     """Generates LEGO stems and shows that the requested number of steps was run, as PyTorch runs it."""
     options = Options(
-        context=context,
+        context=context.expanduser(),
         track=track or [],
         layer=layer or [],
         session=read_tables(session) if session else [],
@@ -222,7 +232,17 @@ def smoke(
         compare_steps=compare_steps,
         compare_device=compare_device,
     )
-    return run_smoke(FORK, options, out, Console())
+    earlier = None
+    if again is not None:
+        given = [name for name in vars(options) if is_given(ctx, name)]
+        earlier = read_earlier(again, out, options, given)
+    return run_smoke(FORK, earlier.options if earlier else options, out, Console(), earlier)
+
+
+def is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether a parameter is from the command line, not a default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def unexpected(error: Exception) -> str:

@@ -103,20 +103,33 @@ class RunFolder:
         """Whether there is a result in it."""
         return self._made is not None
 
-    def publish(self, name: str, write: Callable[[Path], None]) -> Path:
+    def publish(self, name: str, write: Callable[[Path], object]) -> Path:
         """`write` is given a scratch path; the complete file is moved into the folder. OutputError where that fails."""
-        scratch = self._scratch / f"publish-{name}"
+        scratch = self._scratch / f"publish-{Path(name).name}"
         try:
             write(scratch)
-            with stop.session.held():
-                folder = self._make()
-                os.replace(scratch, folder / name)
+            return self._move(scratch, name)
         except OSError as error:
             scratch.unlink(missing_ok=True)
-            raise OutputError(
-                f"{name} cannot be written to {self.path} ({error.strerror or error}); {self.describe()}"
-            ) from None
-        return folder / name
+            raise self._cannot_write(name, error) from None
+
+    def move(self, source: Path, name: str) -> Path:
+        """Moves a complete folder from the scratch folder into this one. OutputError where that fails."""
+        try:
+            return self._move(source, name)
+        except OSError as error:
+            raise self._cannot_write(name, error) from None
+
+    def _move(self, source: Path, name: str) -> Path:
+        with stop.session.held():
+            target = self._make() / name
+            target.parent.mkdir(exist_ok=True)
+            return source.replace(target)
+
+    def _cannot_write(self, name: str, error: OSError) -> OutputError:
+        return OutputError(
+            f"{name} cannot be written to {self.path} ({error.strerror or error}); {self.describe()}"
+        )
 
     def _make(self) -> Path:
         """The folder; of two runs that begin in the same second, the second has a number behind its name."""
@@ -147,6 +160,6 @@ class RunFolder:
     def describe(self) -> str:
         """What is in the folder, for whoever stopped the run or lost it."""
         if self._made is None:
-            return "nothing was written"
-        names = sorted(path.name for path in self._made.iterdir())
+            return stop.NOTHING
+        names = sorted(path.name for path in self._made.iterdir() if path.is_file())
         return f"{self._made} has {', '.join(names)}"

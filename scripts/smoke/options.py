@@ -1,7 +1,7 @@
 """What a run is asked for on the command line, in a form that `--again` can repeat."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,11 @@ class Options:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Options":
-        """The inverse of `to_json`; RequestError for values of another version of this script."""
-        if set(values) != {field.name for field in fields(cls)}:
-            raise RequestError("its options are those of another version of this script; give them anew")
-        paths = {name: Path(values[name]) for name in PATHS if values[name] is not None}
+        """The inverse of `to_json`; an option that another version did not have is as if it was not given.
+
+        TypeError for one that this version does not have.
+        """
+        paths = {name: Path(values[name]) for name in PATHS if values.get(name) is not None}
         return cls(**{**values, **paths})
 
     def to_json(self) -> dict[str, Any]:
@@ -77,17 +78,18 @@ class Options:
             name: None if getattr(self, name) is None else str(getattr(self, name).absolute())
             for name in PATHS
         }
-        return asdict(self) | paths
+        lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
+        return asdict(self) | lists | paths
 
     def changed(self, other: "Options", given: Collection[str]) -> "Options":
         """These options, but for those of `other` that are named in `given`.
 
-        One that says which stems are made takes the place of the two others; a setting takes the place of each
-        layer's own in a session.
+        One that says which stems are made takes the place of the two others and of the gain of layers; a setting
+        takes the place of each layer's own in a session.
         """
         changes = {name: getattr(other, name) for name in given}
         if set(given) & set(STEM_NAMES):
-            none: dict[str, Any] = {"track": [], "layer": [], "session": []}
+            none: dict[str, Any] = {"track": [], "layer": [], "session": [], "gain_db": 0.0}
             changes = {**none, "session_source": other.session_source, **changes}
         elif self.session:
             changes["session"] = [

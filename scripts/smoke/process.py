@@ -95,6 +95,11 @@ class Process:
         last = said.strip().splitlines()[-1:] or ["no message"]
         raise BackendError(f"the run died with status {status} ({last[0]})")
 
+    @property
+    def written(self) -> Path:
+        """The folder that holds what was written of the last run."""
+        return self._folder / str(self._number)
+
     def load(self) -> None:
         """Waits until the checkout has loaded its model."""
         for part, _, _ in self._messages():
@@ -126,4 +131,4 @@ class Process:
                 parts.begin(f"{named}{f'{of} steps' if counted else NAMED[part]}", of if counted else None)
             parts.at(done)
             at = part
-        return read_run(request, self._folder / str(self._number))
+        return read_run(request, self.written)

@@ -66,12 +66,18 @@ class Audio:
         self._stems: dict[Hashable, list[np.ndarray]] = {}
         self.mix_gains: dict[str, float] = {}
 
-    def add(self, file: str, stem: np.ndarray, mix_file: str, group: Hashable, gain_db: float = 0.0) -> Path:
-        """Writes a stem [samples, 2], then the mix of the context and all stems so far of its group; returns that.
+    def add(
+        self, file: str, stem: np.ndarray | bytes, mix_file: str, group: Hashable, gain_db: float = 0.0
+    ) -> Path:
+        """Writes a stem, then the mix of the context and all stems so far of its group; returns that.
+
+        stem: samples [samples, 2], or the bytes of a WAV that has been written before.
 
         gain_db: of the stem in the mixes. They are made from the file: a later run finds the same samples there.
         """
-        path = self._folder.publish(file, lambda path: write_wav(path, stem))
+        path = self._folder.publish(
+            file, lambda path: path.write_bytes(stem) if isinstance(stem, bytes) else write_wav(path, stem)
+        )
         heard = self._stems.setdefault(group, [])
         heard.append(read_wav(path) * np.float32(10 ** (gain_db / 20)))
         mix, self.mix_gains[mix_file] = mix_over_context(self._context, *heard)

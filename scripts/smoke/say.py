@@ -1,6 +1,10 @@
 """The sentences of a run on the screen. What they quote is never taken for markup."""
 
+import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -11,6 +15,8 @@ from smoke.folder import RunFolder
 from smoke.request import Request, shown
 from smoke.run import Run
 from smoke.stem import Stem, labels_of
+
+SCRIPT = Path(__file__).resolve().parent.parent / "lego_smoke.py"
 
 
 def line(console: Console, *parts: str | tuple[str, str]) -> None:
@@ -54,6 +60,11 @@ def comparing(comparison: Comparison, runs: Sequence[Run]) -> str:
     )
     expected = words.seconds(comparison.expected_seconds(runs))
     return f"comparing with PyTorch at {how} on {comparison.device}, expected {expected} and loading"
+
+
+def again(folder: Path) -> str:
+    """The command that goes on with an unfinished run or repeats a finished one; it can be pasted."""
+    return shlex.join([os.path.relpath(sys.executable), os.path.relpath(SCRIPT), "--again", str(folder)])
 
 
 def encodings(counts: Mapping[str, int]) -> str:

@@ -14,17 +14,19 @@ from acestep.errors import AceStepError, BackendError, RequestError
 from acestep.models.checkpoint.layout import is_utf8
 from blas import openblas_environment
 from smoke import say, stop
-from smoke.before import reverted_copy
+from smoke.again import Earlier, record_of
 from smoke.checkout import prepare
 from smoke.checkout_findings import with_findings
-from smoke.compare import NONE, SAMPLED, Comparison, Distances, distances_to_pytorch
+from smoke.compare import NONE, Comparison, Distances, distances_to_pytorch
 from smoke.folder import RunFolder, scratch_folder
+from smoke.generate import generate
+from smoke.inputs import Inputs
 from smoke.options import Options
-from smoke.process import Process
 from smoke.progress import Parts, showing
 from smoke.request import Request
 from smoke.run import Run, Tree
-from smoke.stem import Row, files_of, labels_of, mix_of, stems_of
+from smoke.state import State
+from smoke.stem import Row, files_of, labels_of, stems_of
 from smoke.texts import check_texts
 
 AFTER, BEFORE = "after: this fork", "before: patches reverted"
@@ -33,7 +35,11 @@ CANNOT = 3
 
 @dataclass
 class Session:
-    """What is run, what came of it so far. judged: the name of the checkout that is judged, in the table."""
+    """What is run, what came of it so far.
+
+    judged: the name of the checkout that is judged, in the table; earlier: the run that is repeated; reused: the
+    labels of the stems that it had finished.
+    """
 
     requests: list[Request]
     comparison: Comparison
@@ -42,8 +48,12 @@ class Session:
     folder: RunFolder
     parts: Parts
     tiny: bool
+    inputs: Inputs
+    state: State
+    earlier: Earlier | None = None
     runs: list[Run] = field(default_factory=list)
     others: list[Run] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
     not_compared: str = ""
 
     @property
@@ -55,7 +65,9 @@ class Session:
         """For whoever stops the session: what there is, and what was not compared."""
         there = self.folder.describe()
         done = self.labels[: len(self.runs)]
-        return f"{there}; not compared with PyTorch: {', '.join(done)}" if done else there
+        if not done:
+            return there
+        return f"{there}; not compared with PyTorch: {', '.join(done)}; go on: {say.again(self.folder.path)}"
 
 
 def run_smoke(
@@ -63,8 +75,12 @@ def run_smoke(
     options: Options,
     out: Path,
     console: Console,
+    earlier: Earlier | None = None,
 ) -> int:
-    """Generates, keeps, compares, judges, prints; returns the exit status. AceStepError where there is no stem."""
+    """Generates, keeps, compares, judges, prints; returns the exit status. AceStepError where there is no stem.
+
+    earlier: the run that is repeated, whose options these are; what it had finished is reused.
+    """
     before, checkout = options.runs_before(), options.checkout()
     requests = options.requests()
     first = requests[0]
@@ -74,6 +90,9 @@ def run_smoke(
         request.check()
     if checkout is not None:
         checkout.check(first)
+    if earlier is not None:
+        earlier.check()
+        say.line(console, earlier.introduction())
     say.line(console, say.introduction(requests))
     if advice := say.advice(requests):
         say.line(console, advice)
@@ -94,8 +113,19 @@ def run_smoke(
         requests = [replace(request, checkpoint=checkpoint) for request in requests]
         judged = AFTER if checkout is None else checkout.name
         folder = RunFolder(out, [request.track for request in requests], scratch)
+        inputs = inputs_of(options, fork, checkpoint)
+        record = record_of(options, inputs)
         session = Session(
-            list(requests), comparison, judged, scratch, folder, parts, tiny=first.checkpoint is None
+            list(requests),
+            comparison,
+            judged,
+            scratch,
+            folder,
+            parts,
+            tiny=first.checkpoint is None,
+            inputs=inputs,
+            state=State(folder, record),
+            earlier=earlier,
         )
         stop.session.kept = session.kept
         environment: dict[str, str] = {}
@@ -108,7 +138,10 @@ def run_smoke(
             if checkout is None
             else prepare(checkout, checkpoint, scratch / "checkout")
         )
-        gains = generate(session, tree, context, environment, fork if before else None)
+        try:
+            gains = generate(session, tree, context, environment, fork if before else None)
+        except BackendError as error:
+            raise BackendError(f"{error}; {session.kept()}" if folder.is_made else str(error)) from None
         if checkout is not None:
             session.runs = [with_findings(run, checkout.root, checkpoint) for run in session.runs]
         rows, others = compare(session, console)
@@ -119,14 +152,18 @@ def run_smoke(
         stems = stems_of(session.requests, rows, samples=len(context))
         parts.begin("writing the report", of=1 + len(stems) + len(gains))
         asked = replace(requests[0], checkpoint=first.checkpoint)
-        report = report_json(asked, others, stems, gains, how_compared(session))
+        report = report_json(asked, others, stems, gains, how_compared(session)) | {"run": record}
         folder.publish("report.json", lambda path: write_json(report, path))
         folder.publish(CONTEXT_FILE, lambda path: write_wav(path, context))
         folder.publish("report.html", lambda path: write_html(report, folder.path, path, parts.at))
+        if not session.not_compared or comparison.mode == NONE:
+            session.state.remove()
         parts.end()
         stop.session.kept = lambda: f"all is written: {folder.describe()}"
 
     print_table(console, [*others, *(stem.row for stem in stems)])
+    if session.reused and earlier is not None:
+        say.line(console, f"reused from {earlier.folder}: {', '.join(session.reused)}")
     if len(stems) > 1 and report["encodings"]:
         say.line(console, say.encodings(report["encodings"]))
     say.findings(console, stems)
@@ -137,62 +174,6 @@ def run_smoke(
     )
     say.verdict(console, status, stems, session.not_compared, folder, gains)
     return status
-
-
-def generate(
-    session: Session, tree: Tree, context: Any, environment: dict[str, str], fork: Path | None
-) -> dict[str, float]:
-    """Every stem, in its folder with the mix so far as soon as it is decoded; returns the gains of the mixes.
-
-    fork: the first request is run on a copy of it without the patches, after all stems; None: it is not.
-    """
-    from smoke.report import Audio
-
-    first, scratch, parts = session.requests[0], session.scratch, session.parts
-    record = session.comparison.mode == SAMPLED
-    audio = Audio(context, session.folder)
-
-    def started(tree: Tree, name: str) -> Process:
-        tree = replace(tree, environment={**tree.environment, **environment})
-        return Process(tree, first, scratch / name, record)
-
-    def before() -> Process:
-        copy = Tree(reverted_copy(fork, scratch / "reverted"), tree.checkpoint) if fork else tree
-        return started(copy, "before")
-
-    parts.begin("loading")
-    with ExitStack() as stack:
-        process = stack.enter_context(started(tree, "run"))
-        # Tiny weights are loaded side by side: that halves the wait for imports.
-        side_by_side = stack.enter_context(before()) if fork and session.tiny else None
-        process.load()
-        heard = first.context
-        for request, label, file in zip(
-            session.requests, session.labels, files_of(session.requests), strict=True
-        ):
-            number, count = len(session.runs) + 1, len(session.requests)
-            if request.layer is not None:  # on the layers before it
-                request = session.requests[request.layer - 1] = replace(request, context=heard)
-            run, stem = process.run(request, parts, f"{label} ({number} of {count}): " if count > 1 else "")
-            with stop.session.held():
-                mix_file = mix_of(session.requests, request)
-                group = mix_file if request.layer is None else "layers"
-                heard = audio.add(file, stem, mix_file, group, request.gain_db)
-                session.runs.append(run)
-            parts.stem(number, count)
-        if side_by_side is not None:
-            run_before(side_by_side, session)
-    if fork and not session.tiny:
-        with before() as process:
-            run_before(process, session)
-    return audio.mix_gains
-
-
-def run_before(process: Process, session: Session) -> None:
-    """The first request on the fork without the patches."""
-    session.parts.begin("before: loading")
-    process.load()
-    session.others.append(process.run(session.requests[0], session.parts, "before: ")[0])
 
 
 def compare(session: Session, console: Console) -> tuple[list[Row], list[Row]]:
@@ -222,6 +203,21 @@ def compare(session: Session, console: Console) -> tuple[list[Row], list[Row]]:
     return rows[len(session.others) :], rows[: len(session.others)]
 
 
+def inputs_of(options: Options, fork: Path, checkpoint: Path) -> Inputs:
+    """What the result depends on, by content; BackendError where it cannot be read."""
+    how: dict[str, Any] = {}
+    if options.acestep_root is not None:
+        how = {
+            "python": str(options.python),
+            "thread": options.worker_thread,
+            "without": list(options.without),
+        }
+    try:
+        return Inputs.of(options.context, checkpoint, options.acestep_root or fork, how)
+    except OSError as error:
+        raise BackendError(f"{error.filename} cannot be read ({error.strerror})") from None
+
+
 def how_compared(session: Session) -> dict[str, Any]:
     """For the report."""
     comparison = session.comparison
@@ -229,6 +225,7 @@ def how_compared(session: Session) -> dict[str, Any]:
         "mode": comparison.mode,
         "device": comparison.device,
         "not_compared": session.not_compared or None,
+        "reused": list(session.reused),
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+NOTHING = "nothing was written"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -18,7 +19,7 @@ class Stop:
     """What is to be undone when the session is stopped, and what is said then."""
 
     def __init__(self) -> None:
-        self.kept: Callable[[], str] = lambda: "nothing was written"
+        self.kept: Callable[[], str] = lambda: NOTHING
         self._undo: list[Callable[[], None]] = []
         self._held = 0
         self._pending: int | None = None

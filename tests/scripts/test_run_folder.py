@@ -154,7 +154,12 @@ def is_gone(text: str, seconds: float) -> bool:
 def check_two_stems(out: Path) -> None:
     """The two finished stems and their mix are there and whole."""
     (run,) = out.glob("2*")
-    assert sorted(path.name for path in run.iterdir()) == ["mix.wav", "stem-bass.wav", "stem-drums.wav"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "mix.wav",
+        "stem-bass.wav",
+        "stem-drums.wav",
+        "unfinished",
+    ]
     context, _ = soundfile.read(SCRIPT.parent / "smoke.wav")
     drums, bass, mix = (soundfile.read(run / f"{name}.wav")[0] for name in ("stem-drums", "stem-bass", "mix"))
     together = context.copy()
@@ -174,7 +179,9 @@ def test_a_stopped_run_keeps_its_finished_stems_and_says_so(tmp_path, command, n
     assert process.returncode == 128 + number
     (run,) = out.glob("2*")
     assert errors.splitlines()[-1] == (
-        f"lego_smoke: stopped; {run} has mix.wav, stem-bass.wav, stem-drums.wav; not compared with PyTorch: drums, bass"
+        f"lego_smoke: stopped; {run} has mix.wav, stem-bass.wav, stem-drums.wav; "
+        "not compared with PyTorch: drums, bass; "
+        f"go on: {os.path.relpath(sys.executable)} {os.path.relpath(SCRIPT)} --again {run}"
     )
     check_two_stems(out)
     assert list(out.glob(".*")) == []
