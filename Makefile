@@ -6,7 +6,7 @@ code := ACE-Step-1.5/acestep patches scripts tests
 # With all plugins that are installed, pytest reads each of them, and all of hypothesis, anew in each process.
 pytest := -m pytest --disable-plugin-autoload -p xdist -p hypothesispytest -n 2 --dist worksteal
 
-.PHONY: smoke test test-fast lint docs-check verify bench loop-table coverage setup clean
+.PHONY: smoke test test-fast lint docs-check verify bench bench-decoder loop-table coverage setup clean
 .DEFAULT_GOAL := smoke
 
 setup:
@@ -34,8 +34,12 @@ docs-check: setup
 verify: setup
 	@$(py) -m patches verify "$(ROOT)"
 
+# Whole stems; of the decoder alone, from 5 s to 10 min: make bench-decoder.
 bench: setup
-	@$(py) scripts/bench_lego.py $(ARGS)
+	@$(py) scripts/bench_lego.py stem $(ARGS)
+
+bench-decoder: setup
+	@$(py) scripts/bench_lego.py decoder $(ARGS)
 
 loop-table: setup
 	@$(py) scripts/loop_table.py $(ARGS)

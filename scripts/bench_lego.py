@@ -1,4 +1,4 @@
-"""The benchmark: a guided decoder evaluation on the plain decoder, the fast one and PyTorch's, in turns.
+"""The benchmark: `stem` measures whole stems by part, `decoder` one guided decoder evaluation; sides take turns.
 
 Exit status: 0 measured; 1 the sides do not agree; 2 wrong usage; 3 it cannot be done.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "ACE-Step-1.5"), str(ROOT / "scripts")]
+sys.path[:0] = [str(ROOT / "ACE-Step-1.5"), str(ROOT / "scripts"), str(ROOT)]
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
@@ -38,7 +38,54 @@ def seconds_list(text: str) -> list[float]:
     return sorted(set(values))
 
 
-def bench(
+def stem(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A DiT folder such as checkpoints/acestep-v15-base; else a tiny random one."),
+    ] = None,
+    checkout: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The root of an ACE-Step checkout whose MLX path is measured too; may be repeated."
+        ),
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option(help="The checkouts' interpreter.", show_default="its .venv, else this one")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="The length of the context.")] = 10.0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Decoder evaluations.")] = 8,
+    guidance_scale: Annotated[float, typer.Option(min=0, help="Above 1 runs APG.")] = 7.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Stems of each side, each in a new process.")] = 3,
+    torch: Annotated[bool, typer.Option(help="Also diffusers' AceStepPipeline.")] = True,
+    low_memory: Annotated[
+        bool | None, typer.Option(help="Load this fork's parts one after another.", show_default="if needed")
+    ] = None,
+    context: Annotated[
+        Path, typer.Option(help="Audio, repeated or cut to the length.", show_default="scripts/smoke.wav")
+    ] = ROOT / "scripts/smoke.wav",
+    out: Annotated[Path, typer.Option(help="The folder for stems.json.")] = Path("out/bench"),
+) -> int:
+    """Times whole stems by part, with the peak memory of each: this fork, diffusers, checkouts."""
+    from bench.stems import StemOrder, run_stems
+    from smoke.checkout import Checkout, located
+    from smoke.session import write_tiny
+
+    checkouts = [Checkout(root, python) for root in checkout or []]
+    order = StemOrder(
+        checkpoint=located(checkpoint),
+        context=context,
+        seconds=seconds,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        rounds=rounds,
+        checkouts=checkouts,
+        torch=torch,
+        low_memory=low_memory,
+    )
+    return run_stems(order, out, Console(), write_tiny)
+
+
+def decoder(
     seconds: Annotated[
         str, typer.Option(help="Lengths of the context, with commas, 0.04 to 600 each.")
     ] = "5,30,120,240,600",
@@ -47,7 +94,7 @@ def bench(
     width: Annotated[int, typer.Option(min=128, help="The decoder's; the base model has 2048.")] = 2048,
     layers: Annotated[int, typer.Option(min=1, help="The base model has 24.")] = 2,
     encoder_length: Annotated[int, typer.Option(min=1, help="Of the conditions.")] = 500,
-    sides: Annotated[str, typer.Option(help="Which of plain, fast, torch.")] = "plain,fast,torch",
+    sides: Annotated[str, typer.Option(help="Which of reference, fast, torch.")] = "reference,fast,torch",
     half: Annotated[bool, typer.Option(help="Also float16, at 30 s; slow on a CPU.")] = False,
     out: Annotated[Path, typer.Option(help="The folder for bench.json and bench.svg.")] = Path("out/bench"),
 ) -> int:
@@ -64,7 +111,8 @@ def bench(
 def main() -> int:
     """Every refusal is one sentence and an exit status; a bug keeps its traceback."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(bench)
+    app.command()(stem)
+    app.command()(decoder)
     try:
         return typer.main.get_command(app).main(prog_name="bench_lego", standalone_mode=False) or 0
     except typer.Exit as asked:

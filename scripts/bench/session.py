@@ -20,7 +20,7 @@ from bench.memory import peak_memory
 from bench.picture import draw
 from bench.sides import SIDES, Inputs, Models, base_config, evaluations, frames_of
 from bench.trials import alternate
-from bench.work import Work, fast_step, once_a_run, plain_step
+from bench.work import Work, fast_step, once_a_run, reference_step
 from smoke.machine import machine, memory
 
 BOUND = 5e-6  # max |a - b| / max |b|, in float32
@@ -48,11 +48,11 @@ class Order:
 
 
 def work_of(side: str, config: ModelConfig, frames: int, encoder_length: int) -> Work:
-    """Counted; PyTorch's step does plain's work, and the encoder's keys and values once more."""
+    """Counted; PyTorch does the reference decoder's work, and the encoder's keys and values once more."""
     patches = -(-frames // config.patch_size)
     if side == "fast":
         return fast_step(config, patches, encoder_length, CPU_SCORES)
-    return plain_step(config, patches, encoder_length)
+    return reference_step(config, patches, encoder_length)
 
 
 def fits(side: str, config: ModelConfig, frames: int, encoder_length: int) -> bool:
@@ -81,7 +81,7 @@ def at_length(order: Order, models: Models, seconds: float) -> dict[str, Any]:
     }
     trials = alternate(kept, order.trials, order.limit)
     mx.clear_cache()
-    reference = velocities.get("plain", velocities.get("torch"))
+    reference = velocities.get("reference", velocities.get("torch"))
     return {
         "seconds": seconds,
         "frames": frames,
@@ -150,7 +150,9 @@ def run_bench(order: Order, out: Path, console: Console, blas_note: str | None) 
     ]
     if far:
         console.print(
-            f"[red]further from plain than {BOUND:.0e}[/]: {', '.join(far)}", highlight=False, soft_wrap=True
+            f"[red]further from the reference decoder than {BOUND:.0e}[/]: {', '.join(far)}",
+            highlight=False,
+            soft_wrap=True,
         )
     return 1 if far else 0
 
@@ -168,7 +170,7 @@ def show(console: Console, length: Mapping[str, Any]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     sides = length["sides"]
     for name, side in sides.items():
-        gain = sides["plain"]["median"] / side["median"] if "plain" in sides else None
+        gain = sides["reference"]["median"] / side["median"] if "reference" in sides else None
         peak = side["memory"].get("run", side["memory"].get("process"))
         table.add_row(
             name,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # it takes seconds and hundreds of MB, which a side on MLX is
 HEAD_DIM = 128
 STEPS = 50
 T = 0.5  # of the evaluation that is timed
-SIDES = ("plain", "fast", "torch")
+SIDES = ("reference", "fast", "torch")
 Evaluation = Callable[[], np.ndarray]
 
 
@@ -75,7 +75,7 @@ class Models:
     precision: str = "float32"
 
     @cached_property
-    def plain(self) -> MLXDiTDecoder:
+    def reference(self) -> MLXDiTDecoder:
         """The reference in MLX, which holds the weights."""
         decoder = MLXDiTDecoder.from_config(self.config)
         draw = np.random.default_rng(0)
@@ -89,7 +89,7 @@ class Models:
     @cached_property
     def fast(self) -> MLXFastDecoder:
         """On the same weights."""
-        return MLXFastDecoder(self.plain)
+        return MLXFastDecoder(self.reference)
 
     @cached_property
     def torch(self) -> "AceStepTransformer1DModel":
@@ -113,7 +113,7 @@ class Models:
                 encoder_hidden_size=config.encoder_hidden_size,
             )
         tensors = {}
-        for name, value in tree_flatten(self.plain.parameters()):
+        for name, value in tree_flatten(self.reference.parameters()):
             if name == "proj_in.weight":
                 value = value.transpose(0, 2, 1)
             if name == "proj_out.weight":
@@ -176,8 +176,8 @@ def evaluations(models: Models, inputs: Inputs, names: tuple[str, ...]) -> Mappi
             return models.torch(timestep=t, timestep_r=t, **tensors).sample.numpy()
 
     sides: dict[str, Evaluation] = {}
-    if "plain" in names:
-        sides["plain"] = on_mlx(models.plain)
+    if "reference" in names:
+        sides["reference"] = on_mlx(models.reference)
     if "fast" in names:
         sides["fast"] = on_mlx(models.fast)
     if "torch" in names:

@@ -77,8 +77,8 @@ def sliding(config: ModelConfig) -> Iterator[bool]:
         yield kind == "sliding_attention"
 
 
-def plain_step(config: ModelConfig, patches: int, encoder_length: int) -> Work:
-    """A guided step of one item as the plain decoder does it, keys and values of the encoder kept; upstream's keeps
+def reference_step(config: ModelConfig, patches: int, encoder_length: int) -> Work:
+    """A guided step of one item as the reference decoder does it, keys and values of the encoder kept; upstream's keeps
     none, and does `once_a_run`'s first part in every step."""
     into, out = way_in_and_out(config, BRANCHES * patches)
     total = into + out + time_embedding(config, BRANCHES)

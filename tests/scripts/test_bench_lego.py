@@ -34,6 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def small(out: Path, *more: str) -> list[str]:
     return [
+        "decoder",
         "--seconds",
         "1,2",
         "--trials",
@@ -54,7 +55,7 @@ def test_every_trial_is_in_the_report(run: Any, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "bench.json").read_text())
     assert [length["frames"] for length in report["lengths"]] == [25, 50]
     for length in report["lengths"]:
-        assert list(length["sides"]) == ["plain", "fast", "torch"]
+        assert list(length["sides"]) == ["reference", "fast", "torch"]
         for side in length["sides"].values():
             assert len(side["seconds"]) == 2
             assert min(side["seconds"]) > 0
@@ -89,7 +90,10 @@ def test_sides_that_do_not_agree_are_a_failure(
     monkeypatch.setattr(session, "evaluations", one_is_off)
     status, printed, _ = run(*small(tmp_path))
     assert status == 1
-    assert "further from plain than 5e-06: fast at 1 s (1.0e-05), fast at 2 s (1.0e-05)" in printed
+    assert (
+        "further from the reference decoder than 5e-06: fast at 1 s (1.0e-05), fast at 2 s (1.0e-05)"
+        in printed
+    )
 
 
 def test_side_whose_scores_do_not_fit_is_left_out_and_named(
@@ -100,15 +104,15 @@ def test_side_whose_scores_do_not_fit_is_left_out_and_named(
     assert status == 0
     assert "fast was not run: its scores do not fit into this machine's memory" in printed
     report = json.loads((tmp_path / "bench.json").read_text())
-    assert report["lengths"][0]["too_large"] == ["plain", "fast"]
+    assert report["lengths"][0]["too_large"] == ["reference", "fast"]
 
 
 def test_ten_minutes_fit_blocked_where_the_whole_scores_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "memory", lambda: 16 * GIB)
     config = base_config(2048, 2)
     assert session.fits("fast", config, 15_000, 500)
-    assert not session.fits("plain", config, 15_000, 500)
-    assert session.fits("plain", config, 3_000, 500)
+    assert not session.fits("reference", config, 15_000, 500)
+    assert session.fits("reference", config, 3_000, 500)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,9 @@ def test_ten_minutes_fit_blocked_where_the_whole_scores_do_not(monkeypatch: pyte
         pytest.param(["--seconds", "nan"], "'nan': each length is to be 0.04 to 600 seconds", id="nan"),
         pytest.param(["--width", "200"], "the width is 200; give a multiple of 128", id="width"),
         pytest.param(
-            ["--sides", "plain,mlx"], "there is no side 'mlx'; give some of plain, fast, torch", id="side"
+            ["--sides", "reference,mlx"],
+            "there is no side 'mlx'; give some of reference, fast, torch",
+            id="side",
         ),
         pytest.param(["--trials", "0"], "Invalid value for '--trials'", id="no_trials"),
     ],

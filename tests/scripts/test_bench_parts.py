@@ -16,7 +16,7 @@ from acestep.models.mlx import attention
 from bench.picture import draw
 from bench.sides import Inputs, Models, base_config
 from bench.trials import Trials, alternate
-from bench.work import Work, fast_step, once_a_run, plain_step
+from bench.work import Work, fast_step, once_a_run, reference_step
 
 SCRIPTS = Path(blas.__file__).parent
 FRAMES, ENCODER = 300, 11
@@ -48,7 +48,7 @@ class TestTurns:
 class TestWork:
     """Counted from shapes; PyTorch counts what its decoder really does."""
 
-    def test_plain_step_is_what_pytorch_counts(self) -> None:
+    def test_reference_step_is_what_pytorch_counts(self) -> None:
         from torch.nn.attention import SDPBackend, sdpa_kernel
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -61,7 +61,7 @@ class TestWork:
         states = 2 * ENCODER  # PyTorch projects both branches' states in every step
         kept = states * 256 * (256 + 2 * config.num_hidden_layers * config.num_key_value_heads * 128)
         assert counter.get_total_flops() == 2 * (
-            plain_step(config, FRAMES // 2, ENCODER).multiply_adds + kept
+            reference_step(config, FRAMES // 2, ENCODER).multiply_adds + kept
         )
 
     def test_fast_step_is_what_its_attention_sees(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,30 +81,33 @@ class TestWork:
         silu = 2 * 3 * (FRAMES // 2) * config.intermediate_size
         assert fast_step(config, FRAMES // 2, ENCODER, attention.CPU_SCORES).exponentials == sum(seen) + silu
 
-    def test_fast_does_less_than_plain(self) -> None:
+    def test_fast_does_less_than_the_reference(self) -> None:
         config = base_config(2048, 2)
         for patches in (375, 1500, 7500):
-            plain = plain_step(config, patches, 500)
+            reference = reference_step(config, patches, 500)
             fast = fast_step(config, patches, 500, attention.CPU_SCORES)
-            assert fast.multiply_adds < 0.9 * plain.multiply_adds
-            assert fast.exponentials < plain.exponentials
+            assert fast.multiply_adds < 0.9 * reference.multiply_adds
+            assert fast.exponentials < reference.exponentials
 
     def test_windowed_layers_grow_with_the_length(self) -> None:
         config = base_config(2048, 1)
         short, long = (fast_step(config, patches, 500, 2**25) for patches in (1280, 12800))
         assert long.multiply_adds == 10 * short.multiply_adds
-        assert plain_step(config, 12800, 500).multiply_adds > 11 * plain_step(config, 1280, 500).multiply_adds
+        assert (
+            reference_step(config, 12800, 500).multiply_adds
+            > 11 * reference_step(config, 1280, 500).multiply_adds
+        )
 
     def test_scores_held_at_once(self) -> None:
         """All of both branches; three windows for each query, or a block where that is more."""
         config = base_config(2048, 2)
-        assert plain_step(config, 7500, 500).scores == 4 * 16 * 2 * 7500**2
+        assert reference_step(config, 7500, 500).scores == 4 * 16 * 2 * 7500**2
         assert fast_step(config, 7500, 500, 2**25).scores == 4 * 16 * 7552 * 3 * 128
         assert fast_step(config, 7500, 500, 2**26).scores == 4 * 16 * 7500 * (2**26 // (16 * 7500))
 
     def test_what_a_run_prepares_is_less_than_a_step(self) -> None:
         config = base_config(2048, 24)
-        assert once_a_run(config, 500, 50).multiply_adds < plain_step(config, 375, 500).multiply_adds / 4
+        assert once_a_run(config, 500, 50).multiply_adds < reference_step(config, 375, 500).multiply_adds / 4
 
     def test_work_adds_up(self) -> None:
         assert Work(1, 2, 3, 40) + Work(1, 1, 1, 5) == Work(2, 3, 4, 40)
@@ -132,10 +135,10 @@ class TestPicture:
         assert (x2 - x1, y2 - y1) == pytest.approx((x3 - x2, y3 - y2), abs=0.2)
 
     def test_each_side_has_its_line_and_name(self) -> None:
-        picture = draw({"plain": [(5, 2)], "a<b": [(5, 1)], "absent": []}, "30 s & more")
+        picture = draw({"reference": [(5, 2)], "a<b": [(5, 1)], "absent": []}, "30 s & more")
         texts = [text.text for text in ElementTree.fromstring(picture).findall(f"{self.SVG}text")]
         assert len(self.lines(picture)) == 2
-        assert {"plain", "a<b", "30 s & more"} <= set(texts)
+        assert {"reference", "a<b", "30 s & more"} <= set(texts)
         assert "absent" not in texts
 
 
