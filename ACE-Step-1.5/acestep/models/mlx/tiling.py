@@ -32,13 +32,7 @@ def in_tiles(
 
 @contextmanager
 def limited_cache() -> Iterator[None]:
-    """The tiles' activations differ in size: unlimited, MLX would keep one buffer of each for reuse.
-
-    On the CPU it keeps none, and asking starts a thread of the system for each Python thread.
-    """
-    if mx.default_device() == mx.cpu:
-        yield
-        return
+    """The tiles' activations differ in size: unlimited, MLX would keep one buffer of each for reuse."""
     before = mx.set_cache_limit(CACHE_LIMIT)
     try:
         yield

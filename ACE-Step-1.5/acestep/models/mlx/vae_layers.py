@@ -1,11 +1,13 @@
-"""The layers of the audio VAE, on arrays [batch, length, channels]; each knows how far its receptive field reaches."""
+"""The layers of the audio VAE, on arrays [batch, length, channels]; each knows how far its receptive field reaches.
+
+`vae_cpu` computes the same layers without a GPU.
+"""
 
 import math
 from typing import Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 
 KERNEL = 7
 
@@ -20,27 +22,6 @@ class Layer(Protocol):
         ...
 
 
-def conv(x: mx.array, weight: mx.array, dilation: int = 1) -> mx.array:
-    """Convolution without padding: x [batch, length, in], weight [kernel, in, out].
-
-    On the CPU one matmul for each position of the kernel, by numpy, whose wheels hold a fast BLAS on every system:
-    mlx's own conv takes 5 times as long there, and 100 times with a dilation.
-    """
-    if mx.default_device() != mx.cpu:
-        return mx.conv1d(x, weight.transpose(2, 0, 1), dilation=dilation)
-    values, taps = np.asarray(x), np.asarray(weight)
-    length = values.shape[1] - dilation * (len(taps) - 1)
-    y = values[:, :length] @ taps[0]
-    for k in range(1, len(taps)):
-        y += values[:, k * dilation : k * dilation + length] @ taps[k]
-    return mx.array(y)
-
-
-def sine(x: mx.array) -> mx.array:
-    """sin(x). On the CPU by numpy, which computes several values at a time: mlx takes 15 times as long."""
-    return mx.sin(x) if mx.default_device() != mx.cpu else mx.array(np.sin(np.asarray(x)))
-
-
 class Snake1d(nn.Module):
     """x + sin(alpha x)^2 / beta, with an alpha and a beta for each channel."""
 
@@ -53,7 +34,7 @@ class Snake1d(nn.Module):
         return outputs
 
     def __call__(self, x: mx.array) -> mx.array:
-        wave = sine(x * self.alpha)
+        wave = mx.sin(x * self.alpha)
         return x + wave * wave * self.inverse_beta
 
 
@@ -72,8 +53,8 @@ class Conv1d(nn.Module):
         return outputs + self.padding
 
     def __call__(self, x: mx.array) -> mx.array:
-        padded = mx.pad(x, [(0, 0), (self.padding, self.padding), (0, 0)])
-        y = conv(padded, self.weight, self.dilation)
+        kernel = self.weight.transpose(2, 0, 1)
+        y = mx.conv1d(x, kernel, padding=self.padding, dilation=self.dilation)
         return y + self.bias if "bias" in self else y
 
 
@@ -89,12 +70,17 @@ class DownsamplingConv1d(nn.Module):
     def margin(self, outputs: int) -> int:
         return outputs * self.stride + self.padding
 
+    def groups(self, length: int) -> tuple[int, int]:
+        """How many groups there are of an input, and how many positions are added at its end, or left out below 0."""
+        groups = (length + 2 * self.padding) // self.stride
+        return groups, groups * self.stride - length - self.padding
+
     def __call__(self, x: mx.array) -> mx.array:
         batch, length, channels = x.shape
-        groups = (length + 2 * self.padding) // self.stride
-        end = groups * self.stride - length - self.padding  # below 0: positions that no output reaches
+        groups, end = self.groups(length)
         padded = mx.pad(x[:, : length + min(end, 0)], [(0, 0), (self.padding, max(end, 0)), (0, 0)])
-        return conv(padded.reshape(batch, groups, self.stride * channels), self.weight) + self.bias
+        grouped = padded.reshape(batch, groups, self.stride * channels)
+        return mx.conv1d(grouped, self.weight.transpose(2, 0, 1)) + self.bias
 
 
 class UpsamplingConv1d(nn.Module):
@@ -110,7 +96,7 @@ class UpsamplingConv1d(nn.Module):
         return 1 + (outputs + self.padding - 1) // self.stride
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = conv(mx.pad(x, [(0, 0), (1, 1), (0, 0)]), self.weight).reshape(len(x), -1, self.bias.size)
+        y = mx.conv1d(x, self.weight.transpose(2, 0, 1), padding=1).reshape(len(x), -1, self.bias.size)
         return y[:, self.padding : y.shape[1] - self.padding] + self.bias
 
 

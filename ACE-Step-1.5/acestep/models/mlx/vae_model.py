@@ -7,13 +7,16 @@ last. Source: Evans et al. 2024, "Stable Audio Open" (the Oobleck autoencoder, w
 import itertools
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from acestep.models.mlx.tiling import in_tiles, limited_cache
+from acestep.models.mlx.vae_cpu import run_layers, tile_threads, tiled
 from acestep.models.mlx.vae_layers import (
     KERNEL,
     Conv1d,
@@ -27,7 +30,7 @@ from acestep.models.mlx.vae_layers import (
 DILATIONS = (1, 3, 9)
 # Latent frames of one tile, overlap aside. An activation of the widest stage has 12 MB a second.
 TILE_FRAMES = 250
-# Values of an activation that a stage computes at once on the CPU: 4 MB, which the caches of a core still hold.
+# Values of an activation that a core computes at once on the CPU: 4 MB, which its caches still hold.
 CPU_TILE_VALUES = 2**20
 
 
@@ -89,18 +92,17 @@ class Stage:
             outputs = layer.margin(outputs)
         return outputs
 
-    def _run(self, x: mx.array) -> mx.array:
+    def __call__(self, x: mx.array) -> mx.array:
         for layer in self.layers:
             x = layer(x)
         return x
 
-    def __call__(self, x: mx.array) -> mx.array:
-        if mx.default_device() != mx.cpu:
-            return self._run(x)
+    def on_cpu(self, x: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
+        """[length, channels], in tiles of their own."""
         group = self.ratio.denominator  # tiles start where an output does
         tile = max(1, CPU_TILE_VALUES // (self.values * group)) * group
         overlap = -(-self.margin(0) // group) * group
-        return in_tiles(self._run, x, tile, overlap, self.ratio)
+        return tiled(lambda part: run_layers(self.layers, part), x, tile, overlap, self.ratio, pool)
 
 
 class OobleckEncoder(nn.Module):
@@ -151,6 +153,11 @@ class OobleckDecoder(nn.Module):
         ]
 
 
+def is_on_cpu() -> bool:
+    """Whether numpy computes the layers, and not MLX."""
+    return bool(mx.default_device() == mx.cpu)
+
+
 class MLXAutoencoderOobleck(nn.Module):
     """The VAE; `vae_convert` makes one of a checkpoint's weights."""
 
@@ -180,13 +187,33 @@ class MLXAutoencoderOobleck(nn.Module):
             margin = stage.margin(margin)
         overlap = -(-margin // frame) * frame
 
-        def run(tile: mx.array) -> mx.array:
-            for stage in stages:
-                tile = stage(tile)
-            return tile
+        tile = TILE_FRAMES * frame
+        run = run_on_cpu if is_on_cpu() else run_on_gpu
+        items = [run(stages, item, tile, overlap, ratio) for item in mx.split(x, len(x))]
+        return mx.concatenate(items) if len(items) > 1 else items[0]
 
-        with limited_cache():
-            items = [in_tiles(run, item, TILE_FRAMES * frame, overlap, ratio) for item in mx.split(x, len(x))]
-            y = mx.concatenate(items) if len(items) > 1 else items[0]
-            mx.eval(y)
-        return y
+
+def run_on_gpu(stages: Sequence[Stage], x: mx.array, tile: int, overlap: int, ratio: Fraction) -> mx.array:
+    """All stages on [1, length, channels]."""
+
+    def run(part: mx.array) -> mx.array:
+        for stage in stages:
+            part = stage(part)
+        return part
+
+    with limited_cache():
+        y = in_tiles(run, x, tile, overlap, ratio)
+        mx.eval(y)
+    return y
+
+
+def run_on_cpu(stages: Sequence[Stage], x: mx.array, tile: int, overlap: int, ratio: Fraction) -> mx.array:
+    """All stages on [1, length, channels], by numpy."""
+    with tile_threads() as pool:
+
+        def run(part: np.ndarray) -> np.ndarray:
+            for stage in stages:
+                part = stage.on_cpu(part, pool)
+            return part
+
+        return mx.array(tiled(run, np.asarray(x[0]), tile, overlap, ratio)[None])

@@ -1,5 +1,6 @@
 """The MLX VAE against diffusers' AutoencoderOobleck on the same random weights."""
 
+import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx import vae_model
 from acestep.models.mlx.tiling import CACHE_LIMIT, in_tiles, limited_cache
 from acestep.models.mlx.vae_convert import load_layers, load_mlx_vae
+from acestep.models.mlx.vae_cpu import numpy_openblas, run_layers, tile_threads
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck, Stage, VAEConfig
 
 FRAMES = 23
@@ -60,6 +62,13 @@ def pair(request: pytest.FixtureRequest, pairs: Any) -> tuple[MLXAutoencoderOobl
     return pairs[request.param]
 
 
+@pytest.fixture(params=["numpy", "mlx"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """numpy computes the layers, as on the CPU, or mlx, as on a GPU."""
+    monkeypatch.setattr(vae_model, "is_on_cpu", lambda: request.param == "numpy")
+    return str(request.param)
+
+
 def to_mlx(x: torch.Tensor) -> mx.array:
     """[batch, channels, length] -> [batch, length, channels]"""
     return mx.array(x.transpose(1, 2).numpy())
@@ -80,6 +89,7 @@ def draw_latents(batch: int = 2, frames: int = FRAMES) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("extra", [0, 7], ids=["whole frames", "part of a frame"])
+@pytest.mark.usefixtures("backend")
 def test_encode_is_diffusers(pair: Any, extra: int) -> None:
     vae, reference = pair
     audio = draw_audio(vae, extra=extra)
@@ -89,6 +99,7 @@ def test_encode_is_diffusers(pair: Any, extra: int) -> None:
     assert_near(to_torch(std), want.std, largest=1e-5, what="standard deviation")
 
 
+@pytest.mark.usefixtures("backend")
 def test_decode_is_diffusers(pair: Any) -> None:
     vae, reference = pair
     latents = draw_latents()
@@ -96,7 +107,7 @@ def test_decode_is_diffusers(pair: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
-def test_block_of_real_width_is_diffusers(kind: str) -> None:
+def test_block_of_real_width_is_diffusers(kind: str, backend: str) -> None:
     """The blocks of the published VAE between 512 and 1024 channels."""
     if kind == "encoder":
         reference, ours = OobleckEncoderBlock(512, 1024, 6), vae_model.OobleckEncoderBlock(512, 1024, 6)
@@ -106,11 +117,15 @@ def test_block_of_real_width_is_diffusers(kind: str) -> None:
     load_layers(ours, random_weights(reference), "random weights")
     x = torch.randn(1, reference.snake1.alpha.shape[1], 18, generator=torch.Generator().manual_seed(3))
     y = to_mlx(x)
-    for layer in ours.layers():
-        y = layer(y)
+    if backend == "numpy":
+        y = mx.array(run_layers(ours.layers(), np.array(y[0]))[None])
+    else:
+        for layer in ours.layers():
+            y = layer(y)
     assert_near(to_torch(y), reference(x), largest=1e-5)
 
 
+@pytest.mark.usefixtures("backend")
 def test_tiled_is_whole(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     vae, _ = pair
     audio, latents = to_mlx(draw_audio(vae)), to_mlx(draw_latents(frames=60))
@@ -158,17 +173,21 @@ def changes(stage: Stage, x: mx.array, at: int, kept: slice, want: mx.array) -> 
     return not np.array_equal(np.array(run(stage, other))[:, kept], np.array(want)[:, kept])
 
 
-def test_memory_is_bounded_by_the_tile(pairs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded_by_the_tile(pairs: Any, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     vae, _ = pairs["even"]
     monkeypatch.setattr(vae_model, "TILE_FRAMES", 16)
 
     def peak(frames: int) -> int:
         latents = to_mlx(draw_latents(1, frames))
         mx.reset_peak_memory()
+        tracemalloc.start()
         before, output = mx.get_active_memory(), vae.decode(latents)
+        by_numpy = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # the output's tiles and, once more, in one piece
         return int(
-            mx.get_peak_memory() - before - 2 * output.nbytes
-        )  # the tiles' and, once more, in one piece
+            mx.get_peak_memory() - before + by_numpy - (3 if backend == "numpy" else 2) * output.nbytes
+        )
 
     # mlx frees in another thread: on a busy machine one measurement in several is too high, never too low.
     long, short = (min(peak(frames) for _ in range(5)) for frames in (640, 160))
@@ -181,8 +200,7 @@ def test_items_of_a_batch_are_independent(pairs: Any) -> None:
     assert_equal(vae.decode(latents)[1:2], vae.decode(latents[1:2]))
 
 
-def test_cache_is_limited_on_a_gpu_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu, 0))
+def test_cache_is_limited_and_given_back() -> None:
     before = mx.set_cache_limit(12_345)
     try:
         with limited_cache():
@@ -212,3 +230,24 @@ def test_tiles_cover_what_is_left_over() -> None:
 
     assert_equal(in_tiles(double, x, 5, 2, Fraction(2)), mx.repeat(x, 2, axis=1))
     assert max(pieces) == 9, "no tile is larger than its overlaps make it"
+
+
+def test_each_matmul_runs_on_one_thread_while_tiles_are_computed() -> None:
+    found = numpy_openblas()
+    if found is None:
+        pytest.skip("numpy has another BLAS than its wheels' own")
+    library, threads = found
+    with tile_threads() as pool:
+        assert pool._max_workers == threads
+        assert library.scipy_openblas_get_num_threads64_() == 1
+    assert library.scipy_openblas_get_num_threads64_() == threads
+
+
+def test_tiles_take_turns_where_the_threads_of_numpy_cannot_be_set(
+    pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae, _ = pairs["even"]
+    latents = to_mlx(draw_latents())
+    want = vae.decode(latents)
+    monkeypatch.setattr("acestep.models.mlx.vae_cpu.numpy_openblas", lambda: None)
+    assert_near(vae.decode(latents), want, largest=1e-6)
