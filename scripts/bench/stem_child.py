@@ -19,9 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = Path(__file__).resolve().parent.parent
-sys.path[0] = str(SCRIPTS)
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path[:1] = [str(PROJECT / "scripts"), str(PROJECT)]
 from bench.memory import peak_of_process, start_peak_over  # noqa: E402
+from patches.harness.network import refuse_network  # noqa: E402
 from smoke import tree  # noqa: E402
 
 LOAD = "load"
@@ -190,9 +191,9 @@ def main(text: str) -> int:
     for library in ("TRANSFORMERS", "DIFFUSERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    sys.path[0] = order["root"]
+    sys.path[:2] = [order["root"]]
     tree.collect_warnings()
-    tree.refuse_network()
+    refuse_network("the benchmark downloads nothing; put the checkpoint in place first")
     clock = PartClock()
     stem = torch_stem if order["side"] == "torch" else handler_stem
     start = time.perf_counter()
