@@ -129,7 +129,7 @@ CHECKS: tuple[Check, ...] = (
         "guided Heun steps on MLX are PyTorch's",
         "f867608 (2026-03-30)",
         "",
-        "give sampler_mode='euler' or guidance_scale=1",
+        "use Euler steps (the default), or PyTorch",
     ),
     Check(
         "sde",

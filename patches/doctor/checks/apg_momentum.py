@@ -43,11 +43,27 @@ def run(checkout: LoadedCheckout) -> Finding:
         nearest = min(OTHER_MOMENTA, key=lambda momentum: distances[momentum])
         if distances[nearest] <= BOUND:
             observed += f"; it is the one with momentum {nearest:+g} ({OTHER_MOMENTA[nearest]})"
+    observed += _of_its_own_pytorch(checkout)
     return judged(
         wrong,
         f"momentum {MOMENTUM:g}, threshold {THRESHOLD:g}, projection over time",
         observed,
         checkout.file_name("generate"),
+    )
+
+
+def _of_its_own_pytorch(checkout: LoadedCheckout) -> str:
+    """What to add where the checkout's PyTorch has another of the known momenta, as a fork may."""
+    velocity = KnownVelocity(1)
+    try:
+        record = checkout.torch_loop.run(velocity, frames=FRAMES, infer_steps=STEPS, guidance_scale=SCALE)
+    except CannotProbe:
+        return ""
+    found = [
+        momentum for momentum in (MOMENTUM, *OTHER_MOMENTA) if velocity.distance(record, momentum) <= BOUND
+    ]
+    return (
+        f"; this checkout's own PyTorch has momentum {found[0]:+g}" if found and found[0] != MOMENTUM else ""
     )
 
 

@@ -1,7 +1,7 @@
 """Guided Heun steps on MLX: whether the second evaluation of a step is guided as PyTorch does it.
 
 PyTorch guides the corrector with plain CFG, since APG would move its momentum twice a step. Concerns LEGO wherever the
-caller sets sampler_mode="heun" on a guided request; the default is Euler.
+caller asks for Heun on a guided request, by sampler_mode or, in a fork, by infer_method; the default is Euler.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import Any
 import torch
 
 from ...harness.imports import CannotProbe
-from ...harness.loops import LoopRecord
+from ...harness.loops import LoopRecord, zero_velocity
 from ...harness.mlx_loop import FUNCTION, run_mlx_loop
+from ...harness.request import shorten
 from ..checkout import LoadedCheckout
 from ..finding import Finding, judged
 from .apg_momentum import BOUND, FRAMES, OTHER_MOMENTA, SCALE, KnownVelocity, guided
 from .apg_momentum import MOMENTUM as APG_MOMENTUM
 
-STEPS, OPTION = 6, "sampler_mode"
+STEPS, OPTION, METHOD = 6, "sampler_mode", "infer_method"
 REQUESTED = f"Heun, guidance {SCALE:g}: the corrector guided as in PyTorch"
 
 
@@ -48,15 +49,30 @@ def run(checkout: LoadedCheckout) -> Finding:
     loop, where = checkout.torch_loop, f"{checkout.file_name('generate')}:_apply_cfg"
     generate = checkout.module("generate")
     on_mlx = OPTION in inspect.signature(getattr(generate, FUNCTION)).parameters
-    if OPTION not in loop.parameters:
-        return judged(on_mlx, REQUESTED, f"{OPTION} on MLX alone" if on_mlx else f"no {OPTION} here", where)
     kwargs: dict[str, Any] = {"frames": FRAMES, "infer_steps": STEPS, OPTION: "heun"}
-    pytorch = _formula(lambda velocity: loop.run(velocity, guidance_scale=SCALE, **kwargs), "PyTorch")
+    if OPTION not in loop.parameters:
+        if on_mlx:
+            return judged(True, REQUESTED, f"{OPTION} on MLX alone", where)
+        kwargs[METHOD] = kwargs.pop(OPTION)
+        try:
+            if not _is_heun(loop.run(zero_velocity, **kwargs)):
+                return judged(False, REQUESTED, f"no {OPTION} here", where)
+            on_mlx = _is_heun(run_mlx_loop(generate, zero_velocity, **kwargs))
+        except CannotProbe as reason:
+            if not {"heun", METHOD} & set(str(reason).lower().replace("'", " ").split()):
+                raise
+            return judged(False, REQUESTED, f"refused: {shorten(reason)}", where)
     if not on_mlx:
-        return judged(True, REQUESTED, f"PyTorch: {pytorch}; MLX: Euler, without an error", where)
+        return judged(True, REQUESTED, "PyTorch: Heun; MLX: Euler, without an error", where)
+    pytorch = _formula(lambda velocity: loop.run(velocity, guidance_scale=SCALE, **kwargs), "PyTorch")
     mlx = _formula(lambda velocity: run_mlx_loop(generate, velocity, guidance_scale=SCALE, **kwargs), "MLX")
     observed = f"PyTorch: {pytorch}; MLX: {mlx}"
     return judged(mlx.corrector != pytorch.corrector, REQUESTED, observed, where)
+
+
+def _is_heun(record: LoopRecord) -> bool:
+    """Two evaluations a step, the last one excepted."""
+    return len(record.timesteps) > STEPS
 
 
 def _formula(run_loop: Callable[[KnownVelocity], LoopRecord], backend: str) -> Formula:

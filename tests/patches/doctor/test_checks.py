@@ -10,7 +10,7 @@ from patches.cli import main
 from patches.doctor.finding import DEFECT, FINE, SKIPPED
 from patches.doctor.registry import CHECKS
 from patches.doctor.report import Report, examine, render
-from tests.patches.mini_application import APPLICATION, MASKS, SICK, WELL
+from tests.patches.mini_application import APPLICATION, MASKS, MODEL, SICK, WELL
 
 pytestmark = pytest.mark.subprocess
 
@@ -126,6 +126,61 @@ def test_units_are_those_of_a_checkout_at_192_khz(tmp_path: Path) -> None:
     assert observed(report, "short-context").startswith(
         "frames of the source put back between the steps, 0.75 s: MLX 0, PyTorch 0"
     )
+
+
+def test_another_momentum_of_its_own_pytorch_is_named(tmp_path: Path) -> None:
+    application = WELL.edited(MODEL, ("without - 0.75 * memory", "without - 0.0 * memory"))
+    report = examine(application.write(tmp_path), ["apg-momentum"])
+    assert verdicts(report) == {"apg-momentum": FINE}
+    assert observed(report, "apg-momentum").endswith("; this checkout's own PyTorch has momentum +0")
+
+
+WITHOUT_SAMPLER = (
+    ("    def velocity(x, t):\n", "    def velocity(x, t, corrector=False):\n"),
+    (
+        "    sampler_mode='euler',\n    use_adg=False,\n    cover",
+        "    sampler='euler',\n    use_adg=False,\n    cover",
+    ),
+)
+HEUN_BY_METHOD = (
+    ('dcw_enabled=True, sampler_mode="euler",', "dcw_enabled=True,"),
+    ('elif sampler_mode == "heun":', 'elif infer_method == "heun":'),
+)
+
+
+@pytest.mark.parametrize(
+    ("on_mlx", "verdict", "seen"),
+    [
+        ("sampler == 'heun'", DEFECT, "PyTorch: Heun; MLX: Euler, without an error"),
+        (
+            "infer_method == 'heun'",
+            FINE,
+            "PyTorch: plain CFG in the corrector (momentum -0.75); MLX: plain CFG",
+        ),
+    ],
+    ids=["Euler on MLX", "Heun on both"],
+)
+def test_heun_that_is_chosen_by_infer_method(on_mlx: str, verdict: str, seen: str, tmp_path: Path) -> None:
+    application = WELL.edited(MODEL, *HEUN_BY_METHOD).edited(
+        "generate", *WITHOUT_SAMPLER, ("sampler_mode == 'heun'", on_mlx)
+    )
+    report = examine(application.write(tmp_path), ["heun"])
+    assert verdicts(report) == {"heun": verdict}, render(report)
+    assert observed(report, "heun").startswith(seen)
+
+
+@pytest.mark.parametrize(
+    ("on_mlx", "seen"),
+    [("infer_method == 'sde'", "PyTorch adds none; MLX 0.9"), ("False", "PyTorch adds none; MLX adds none")],
+    ids=["in PyTorch", "on both"],
+)
+def test_sde_that_adds_no_noise_is_a_defect(on_mlx: str, seen: str, tmp_path: Path) -> None:
+    """Without new noise the latents have the very level that SDE would give them."""
+    application = WELL.edited(MODEL, ('if infer_method == "sde":', "if False:"))
+    application = application.edited("generate", ("if infer_method == 'sde':", f"if {on_mlx}:"))
+    report = examine(application.write(tmp_path), ["sde"])
+    assert verdicts(report) == {"sde": DEFECT}
+    assert observed(report, "sde").startswith(seen)
 
 
 def test_after_both_series_the_defects_without_a_patch_are_left(tmp_path: Path) -> None:
