@@ -148,10 +148,13 @@ def versions(run: Mapping[str, str], reference: Mapping[str, str]) -> dict[str, 
     return {"Versions of the run": run, "Versions of PyTorch's side": reference}
 
 
-def environment() -> jinja2.Environment:
-    """Escapes everything that is not Markup; a name that the report lacks is an error."""
+def environment(*folders: Path) -> jinja2.Environment:
+    """Escapes everything that is not Markup; a name that a template is not given is an error.
+
+    folders: of templates, besides the smoke run's own.
+    """
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

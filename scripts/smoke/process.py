@@ -22,6 +22,10 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 NAMED = {"encoding": "encoding the context", "decoding": "decoding the stem"}
 
 
+class ProcessDied(BackendError):
+    """The process ended and left no word of why: it was killed, or crashed."""
+
+
 class Process:
     """A checkout with its model loaded, in a process under its own interpreter, which is kept from the terminal.
 
@@ -93,7 +97,7 @@ class Process:
             raise (RequestError if failed["is_usage"] else BackendError)(failed["problem"])
         said = self._errors.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
         last = said.strip().splitlines()[-1:] or ["no message"]
-        raise BackendError(f"the run died with status {status} ({last[0]})")
+        raise ProcessDied(f"the run died with status {status} ({last[0]})")
 
     @property
     def written(self) -> Path:

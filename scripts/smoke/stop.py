@@ -19,6 +19,7 @@ class Stop:
     """What is to be undone when the session is stopped, and what is said then."""
 
     def __init__(self) -> None:
+        self.name = "lego_smoke"  # of the script, in front of its messages
         self.kept: Callable[[], str] = lambda: NOTHING
         self._undo: list[Callable[[], None]] = []
         self._held = 0
@@ -63,7 +64,7 @@ class Stop:
         for undo in reversed(self._undo):
             undo()
         with suppress(OSError):  # nobody can be told: the terminal is closed
-            message = f"lego_smoke: stopped; {self.kept()}\n"
+            message = f"{self.name}: stopped; {self.kept()}\n"
             os.write(2, message.encode("utf-8", "backslashreplace"))  # print might be in the middle of a line
         os._exit(128 + number)
 

@@ -1,0 +1,59 @@
+"""Content keys: two songs with the same key have the same result, whatever their files are called."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from acestep.errors import AudioError
+from acestep.models.checkpoint.layout import find_layout
+from batch.manifest import Song
+
+LENGTH = 24  # hexadecimal digits
+PATHS = ("context", "checkpoint")
+
+
+def key_of(song: Song, model: str) -> str:
+    """Of the context's bytes, what is asked for, and the model; AudioError where the context cannot be read.
+
+    model: what `model_key` returns.
+    """
+    context = song.requests[0].context
+    try:
+        content = file_digest(context)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"context audio {context} cannot be read ({reason})") from None
+    asked = [
+        {name: value for name, value in asdict(request).items() if name not in PATHS}
+        for request in song.requests
+    ]
+    return hashlib.sha256(json.dumps([content, asked, model], sort_keys=True).encode()).hexdigest()[:LENGTH]
+
+
+def model_key(fork: Path, checkpoint: Path) -> str:
+    """Of the bytes of the fork's sources and of every file of the checkpoint, about a second for each GB."""
+    layout = find_layout(checkpoint)
+    folders = dict.fromkeys(
+        [layout.decoder, layout.condition_encoder, layout.vae, layout.text_encoder, layout.tokenizer]
+    )
+    digest = hashlib.sha256()
+    for root, files in [
+        (fork, (fork / "acestep").rglob("*.py")),
+        *((folder, folder.glob("*")) for folder in folders),
+    ]:
+        add_files(digest, root, files)
+    return digest.hexdigest()
+
+
+def add_files(digest: "hashlib._Hash", root: Path, files: Iterable[Path]) -> None:
+    """Names below `root` and contents, in the order of the names."""
+    for path in sorted(path for path in files if path.is_file()):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{file_digest(path)}\0".encode())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
