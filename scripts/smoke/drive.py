@@ -13,8 +13,6 @@ of it but what the checkout needs.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import inspect
 import json
 import os
@@ -64,10 +62,6 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
     warned = tree.collect_warnings()
     if on_mlx and not tree.absent(["mlx"]):  # where it is absent, it is named with whatever else is
         tree.check_mlx()
-        # The fork then takes the decoder's timestep frequencies from PyTorch, to the last digit: the comparison is
-        # with PyTorch, and the stem is the same whether it is compared or not.
-        with contextlib.suppress(ImportError):
-            importlib.import_module("torch")
     model_imports = tree.model_code_imports(Path(sys.path[0]))
     (handlers, inference), stubbed = tree.import_tree(
         ("acestep.handler", "acestep.inference"), besides=model_imports | ({"mlx"} if on_mlx else set())

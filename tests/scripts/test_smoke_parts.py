@@ -11,7 +11,7 @@ import soundfile
 import torch
 from rich.console import Console
 
-from smoke import say, session
+from smoke import generate, say, session
 from smoke.compare import Distances, relative_l2, schedule_distance
 from smoke.judge import judge
 from smoke.options import Options
@@ -172,7 +172,7 @@ class TestBlasOfTheRun:
         def process(tree: Any, *_: Any) -> None:
             raise Seen(dict(tree.environment))
 
-        monkeypatch.setattr(session, "Process", process)
+        monkeypatch.setattr(generate, "Process", process)
         monkeypatch.setattr(
             session, "openblas_environment", lambda: ({"LD_PRELOAD": "libopenblas.so.0"}, "slow")
         )
