@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from .edits import AddBlock, break_before, end_of_line, indent_before, unit_of
 from .lists import parameters_of
+from .local_names import binds, calls_by_local_name
 from .source import Source
 from .states import CannotEdit
 
@@ -29,7 +30,8 @@ def the_function(source: Source, name: str) -> ast.FunctionDef:
 
 
 def calls_of(source: Source, name: str, inside: ast.AST | None = None) -> list[ast.Call]:
-    """Calls by their last name: `self.f(...)`, `module.f(...)`, `f(...)` and `g(...)` after `import f as g`."""
+    """Calls by their last name: `self.f(...)`, `module.f(...)`, `f(...)`, `g(...)` after `import f as g`, and `g(...)`
+    after `g = self.f` in a function that does nothing else with `g`."""
     aliases = {
         alias.asname: alias.name
         for node in ast.walk(source.tree)
@@ -37,6 +39,7 @@ def calls_of(source: Source, name: str, inside: ast.AST | None = None) -> list[a
         for alias in node.names
         if alias.asname
     }
+    by_local_name = {id(call) for call in calls_by_local_name(source, name)}
     found = []
     for node in ast.walk(inside or source.tree):
         match node:
@@ -46,7 +49,7 @@ def calls_of(source: Source, name: str, inside: ast.AST | None = None) -> list[a
                 called = aliases.get(called, called)
             case _:
                 continue
-        if called == name:
+        if called == name or id(node) in by_local_name:
             found.append(node)
     return found
 
@@ -66,28 +69,7 @@ def require_parameters(function: ast.FunctionDef, *names: str) -> None:
 
 def bound_names(node: ast.AST) -> set[str]:
     """Every name that is given a value somewhere below `node`: assigned, imported, defined or a parameter."""
-    found: set[str] = set()
-    for inner in ast.walk(node):
-        match inner:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                found.add(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                found.add(name)
-            case ast.alias(name=name, asname=asname):
-                found.add(asname or name.partition(".")[0])
-            case ast.arg(arg=name):
-                found.add(name)
-            case (
-                ast.ExceptHandler(name=str(name))
-                | ast.MatchAs(name=str(name))
-                | ast.MatchStar(name=str(name))
-            ):
-                found.add(name)
-            case ast.MatchMapping(rest=str(name)):
-                found.add(name)
-            case ast.Global(names=names) | ast.Nonlocal(names=names):
-                found.update(names)
-    return found
+    return {name for inner in ast.walk(node) for name in binds(inner)}
 
 
 def outer_names(function: ast.FunctionDef) -> set[str]:

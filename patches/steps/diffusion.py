@@ -15,6 +15,7 @@ from ..engine.patch import Edit, Found, Patch
 from ..engine.source import Source
 from ..engine.states import CannotEdit, OtherCode
 from .names import GENERATE, KIND_ARGUMENT, RUN, STEPS_ARGUMENT, STEPS_PARAMETER
+from .unpacked import unknown_unpacked
 
 BLOCK = (
     ": the model kind chooses the timestep schedule.",
@@ -31,7 +32,7 @@ def find(source: Source) -> Found:
     if len(calls) != 1:
         raise CannotEdit(f"expected one call of {GENERATE} in {RUN}, found {len(calls) or 'none'}")
     parameters, arguments = parameters_of(source, function), arguments_of(source, calls[0])
-    other = _other_code(parameters, arguments)
+    other = _other_code(source, calls[0], parameters, arguments)
     if other:
         return OtherCode(f"the call of {GENERATE} passes {other}")
     if not parameters.items or parameters.items[0].name != "self":
@@ -52,7 +53,7 @@ def find(source: Source) -> Found:
     return Edit(f"the call of {GENERATE} passes no {' and no '.join(new)}", insertions)
 
 
-def _other_code(parameters: ItemList, arguments: ItemList) -> str | None:
+def _other_code(source: Source, call: ast.Call, parameters: ItemList, arguments: ItemList) -> str | None:
     """What the call passes that may hold the steps or the model kind in a form that is not recognised."""
     kind, steps = arguments.named("is_turbo"), arguments.named("infer_steps")
     if kind is not None and steps is not None:
@@ -60,7 +61,11 @@ def _other_code(parameters: ItemList, arguments: ItemList) -> str | None:
     if steps is not None and _value(steps.text) != "infer_steps":
         return " ".join(steps.text.split())
     own = {f"**{item.name}" for item in parameters.items if item.stars == "**"}
-    unknown = [item.text for item in arguments.items if item.stars and item.text not in own]
+    unknown = [
+        text
+        for text in unknown_unpacked(source, call, arguments, ("infer_steps", "is_turbo"))
+        if text not in own
+    ]
     return ", ".join(unknown) or None
 
 

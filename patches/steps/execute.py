@@ -16,6 +16,7 @@ from ..engine.patch import Edit, Found, Patch
 from ..engine.source import Source
 from ..engine.states import CannotEdit, OtherCode, UpstreamFix
 from .names import RUN
+from .unpacked import unknown_unpacked
 
 _DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _UPSTREAM_FIX = '.get("infer_steps")'
@@ -34,7 +35,7 @@ def find(source: Source) -> Found:
         if value in [name + _UPSTREAM_FIX for name in request_dicts(source, call)]:
             return UpstreamFix("the call passes infer_steps")
         return OtherCode(f"the call of {RUN} passes {_one_line(present.text)}")
-    unpacked = [item.text for item in arguments.items if item.stars]
+    unpacked = unknown_unpacked(source, call, arguments, ("infer_steps",))
     if unpacked:
         return OtherCode(f"the call of {RUN} passes {', '.join(unpacked)}, which may hold infer_steps")
     names = request_dicts(source, call)

@@ -20,6 +20,7 @@ from ..engine.source import Source
 from ..engine.states import CannotEdit, OtherCode
 from .further_parameters import require_custom_timesteps_first
 from .names import GENERATE, KIND_ARGUMENT, KIND_PARAMETER, SCHEDULE, STEPS_ARGUMENT, STEPS_PARAMETER
+from .unpacked import unknown_unpacked
 
 BLOCK = (
     ": a base model takes the requested steps.",
@@ -79,7 +80,7 @@ def find(source: Source) -> Found:
 
 def _arguments(source: Source, call: ast.Call, parameters: ItemList) -> list[Insertion]:
     arguments = arguments_of(source, call)
-    unpacked = [item.text for item in arguments.items if item.stars]
+    unpacked = unknown_unpacked(source, call, arguments, tuple(_ARGUMENTS))
     if unpacked:
         raise CannotEdit(f"a call of {SCHEDULE} passes {', '.join(unpacked)}, which may hold the steps")
     positional = sum(not item.name for item in arguments.items)

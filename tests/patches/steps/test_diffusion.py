@@ -18,6 +18,13 @@ ARGUMENTS = [f"+            {line}" for line in (MARK, f"{STEPS},", f"{TURBO},")
 WHOLE = [f"+        {MARK}", f"+        {PARAMETER},", *BLOCK_LINES, *ARGUMENTS]
 WITHOUT_STEPS = [*BLOCK_LINES, f"+            {MARK}", f"+            {TURBO},"]
 
+OPTIONS = """\
+        options = {"compile_model": True}
+        if seed is not None:
+            options["disable_tqdm"] = True
+        print(options["compile_model"])
+"""
+
 APPLIED = {
     "as upstream has it": ([], WHOLE),
     "signature without trailing comma": (
@@ -85,6 +92,22 @@ APPLIED = {
         [
             (LAST, LAST.replace("    ):", "        **unused,\n    ):")),
             (COMPILE_LINE, f"{COMPILE_LINE}            **unused,\n"),
+        ],
+        WHOLE,
+    ),
+    "further keywords from a dict of its own": (
+        [
+            ("        done = mlx", f"{OPTIONS}        done = mlx"),
+            (COMPILE_LINE, "            **options,\n"),
+        ],
+        WHOLE,
+    ),
+    "called by a local name": (
+        [
+            (
+                "        done = mlx_generate_diffusion(",
+                "        walk = mlx_generate_diffusion\n        done = walk(",
+            )
         ],
         WHOLE,
     ),
@@ -182,6 +205,32 @@ def test_what_may_hold_the_steps_is_other_code(argument: str) -> None:
     text = edit(BEFORE, (COMPILE_LINE, f"{COMPILE_LINE}            {argument},\n"))
     expected = f"the call of mlx_generate_diffusion passes {argument}"
     assert check_left(PATCH, text) == ("other code", expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param("options = dict(infer_steps=4)", id="holds-the-steps"),
+        pytest.param("options = {}\n        options['is_turbo'] = True", id="gets-the-model-kind"),
+        pytest.param("options = {name: 8 for name in names}", id="computed-keys"),
+        pytest.param("options = dict(self.mlx_options)", id="a-copy"),
+        pytest.param("options = {**self.mlx_options}", id="unpacked-into-it"),
+        pytest.param("options = {}\n        self.fill(options)", id="passed-on"),
+        pytest.param("options = {}\n        options.update(self.mlx_options)", id="updated"),
+        pytest.param("options = {}\n        options |= self.mlx_options", id="merged"),
+        pytest.param("options = {}\n        options[self.name] = 8", id="a-computed-key"),
+        pytest.param("options = {}\n        self.options = options", id="kept"),
+        pytest.param("options = make_options()", id="made-elsewhere"),
+        pytest.param("dict = make\n        options = dict(shift=shift)", id="another-dict"),
+    ],
+)
+def test_dict_that_other_code_may_fill_is_other_code(options: str) -> None:
+    text = edit(
+        BEFORE,
+        ("        done = mlx", f"        {options}\n        done = mlx"),
+        (COMPILE_LINE, f"{COMPILE_LINE}            **options,\n"),
+    )
+    assert check_left(PATCH, text) == ("other code", "the call of mlx_generate_diffusion passes **options")
 
 
 TWICE = "        mlx_generate_diffusion(None)\n        done = mlx"

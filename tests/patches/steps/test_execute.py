@@ -115,7 +115,52 @@ def test_unpacked_arguments_may_hold_the_steps(argument: str) -> None:
     )
 
 
+LOCAL = (
+    "outputs = self._mlx_run_diffusion(",
+    "run = self._mlx_run_diffusion\n                outputs = run(",
+)
+
+
+def test_call_by_a_local_name_is_the_call() -> None:
+    text = edit(BEFORE, LOCAL)
+    assert changed(text, check_applied(PATCH, text)) == NEW
+
+
+def test_further_keywords_from_a_dict_of_the_function_do_not_hold_the_steps() -> None:
+    call = "outputs = self._mlx_run"
+    options = (call, f"options = dict(audio_cover_strength=0.5)\n                {call}")
+    cover = "audio_cover_strength=audio_cover_strength,"
+    text = edit(BEFORE, options, (f"{INDENT}{cover}", f"{INDENT}**options,"))
+    assert changed(text, check_applied(PATCH, text)) == NEW
+
+
 REFUSED = {
+    "passed on under a local name": (
+        [
+            LOCAL,
+            ("                outputs = run(", "                log(run)\n                outputs = run("),
+        ],
+        "expected one call of _mlx_run_diffusion, found none",
+    ),
+    "a local name that is bound twice": (
+        [
+            LOCAL,
+            (
+                "                outputs = run(",
+                "                run = self.wrap\n                outputs = run(",
+            ),
+        ],
+        "expected one call of _mlx_run_diffusion, found none",
+    ),
+    "a local name by condition": (
+        [
+            (
+                "outputs = self._mlx_run_diffusion(",
+                "run = self._mlx_run_diffusion or None\n                outputs = run(",
+            )
+        ],
+        "expected one call of _mlx_run_diffusion, found none",
+    ),
     "call renamed": (
         [("self._mlx_run_diffusion(", "self._run_on_mlx(")],
         "expected one call of _mlx_run_diffusion, found none",

@@ -81,6 +81,14 @@ APPLIED = {
 }
 
 
+def test_keywords_from_a_dict_of_the_function_do_not_hold_the_steps() -> None:
+    options = "    options = {'shift': shift, 'timesteps': timesteps}\n"
+    text = edit(BEFORE, (CALL, f"{options}    levels = get_timestep_schedule(**options)\n"))
+    assert "infer_steps=infer_steps,\n        is_turbo=is_turbo,\n        **options,\n" in check_applied(
+        PATCH, text
+    )
+
+
 @pytest.mark.parametrize("changes", APPLIED.values(), ids=APPLIED)
 def test_schedule_of_a_base_model_is_added(changes: list[tuple[str, str]]) -> None:
     text = edit(BEFORE, *changes)
