@@ -54,6 +54,15 @@ def calls_of(source: Source, name: str, inside: ast.AST | None = None) -> list[a
     return found
 
 
+def assignments_of(function: ast.FunctionDef, name: str) -> list[ast.Assign]:
+    """The statements `name = ...` in a function; `name` may have dots."""
+    return [
+        node
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]
+    ]
+
+
 def parameter_names(function: ast.FunctionDef) -> list[str]:
     """Positional and keyword parameters, without `*args` and `**kwargs`."""
     a = function.args

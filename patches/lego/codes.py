@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import ast
 
-from ..engine.find import behind, require_parameters, the_function
-from ..engine.patch import Edit, Found, OlderForm, Patch
+from ..engine.find import assignments_of, behind, require_parameters, the_function
+from ..engine.patch import Edit, Found
 from ..engine.source import Source
 from ..engine.states import CannotEdit, OtherCode, UpstreamFix
+from .one_block import Lines, one_block
 
 _NAME = "need_audio_codes"
-_FIRST = ": LEGO takes its context in place of audio codes."
 _LINE = f'{_NAME} = {_NAME} and params.task_type != "lego"'
 
 
-def find(source: Source) -> Found:
-    return _edit(source, (_FIRST, _LINE))
-
-
-def find_0_1(source: Source) -> Found:
-    return _edit(source, ("", _LINE))
-
-
-def _edit(source: Source, lines: tuple[str, ...]) -> Found:
+def find(source: Source, lines: Lines) -> Found:
     function = the_function(source, "generate_music")
     require_parameters(function, "params")
-    assigned = _assignments(function, _NAME)
-    for statement in _assignments(function, "skip_lm_tasks"):
+    assigned = assignments_of(function, _NAME)
+    skipped = assignments_of(function, "skip_lm_tasks")
+    for statement in skipped:
         if ast.unparse(statement.value) == "DIRECT_CONDITIONING_TASKS":
             return UpstreamFix("skip_lm_tasks is DIRECT_CONDITIONING_TASKS")
-    for statement in [*assigned, *_assignments(function, "skip_lm_tasks")]:
+    for statement in [*assigned, *skipped]:
         if any(isinstance(node, ast.Constant) and node.value == "lego" for node in ast.walk(statement.value)):
             return OtherCode(f"line {statement.lineno} has a rule of its own for LEGO")
     if len(assigned) != 1:
@@ -43,21 +36,12 @@ def _edit(source: Source, lines: tuple[str, ...]) -> Found:
     return Edit(f"{_NAME} does not depend on the task", [behind(source, assigned[0], lines)])
 
 
-def _assignments(function: ast.FunctionDef, name: str) -> list[ast.Assign]:
-    return [
-        node
-        for node in ast.walk(function)
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]
-    ]
-
-
-PATCH = Patch(
-    name="codes",
-    target="acestep/inference.py",
-    summary="the language model makes no audio codes for LEGO",
-    find=find,
-    block_sizes={_FIRST: 2},
-    older=OlderForm(
-        "# LEGO: codes of the language model would take the context audio's place.", find_0_1, {"": 2}
-    ),
+PATCH = one_block(
+    "codes",
+    "acestep/inference.py",
+    "the language model makes no audio codes for LEGO",
+    find,
+    (": LEGO takes its context in place of audio codes.", _LINE),
+    "# LEGO: codes of the language model would take the context audio's place.",
+    ("", _LINE),
 )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 
 from ..engine.find import bound_names, in_front_of, require_parameters, the_function
-from ..engine.patch import Edit, Found, OlderForm, Patch
+from ..engine.patch import Edit, Found
 from ..engine.source import Source
 from ..engine.states import CannotEdit, OtherCode
+from .one_block import Lines, one_block
 
 _FUNCTION = "_resolve_generate_music_task"
 _TEXTS = "TASK_INSTRUCTIONS"
@@ -28,15 +29,7 @@ _OLD = (
 )
 
 
-def find(source: Source) -> Found:
-    return _edit(source, _NEW)
-
-
-def find_0_1(source: Source) -> Found:
-    return _edit(source, _OLD)
-
-
-def _edit(source: Source, lines: tuple[str, ...]) -> Found:
+def find(source: Source, lines: Lines) -> Found:
     function = the_function(source, _FUNCTION)
     if any(isinstance(node, ast.Constant) and node.value == "lego" for node in ast.walk(function)):
         return OtherCode(f"{_FUNCTION} has a branch of its own for LEGO")
@@ -51,15 +44,12 @@ def _edit(source: Source, lines: tuple[str, ...]) -> Found:
     return Edit(f"{_FUNCTION} has no branch for LEGO", [in_front_of(source, body[0], lines)])
 
 
-PATCH = Patch(
-    name="prompt",
-    target="acestep/core/generation/handler/generate_music_request.py",
-    summary="a LEGO request without an instruction gets LEGO's prompt",
-    find=find,
-    block_sizes={_NEW[0]: len(_NEW)},
-    older=OlderForm(
-        "# LEGO: the default instruction is text2music's, and the model follows it.",
-        find_0_1,
-        {"": len(_OLD)},
-    ),
+PATCH = one_block(
+    "prompt",
+    "acestep/core/generation/handler/generate_music_request.py",
+    "a LEGO request without an instruction gets LEGO's prompt",
+    find,
+    _NEW,
+    "# LEGO: the default instruction is text2music's, and the model follows it.",
+    _OLD,
 )

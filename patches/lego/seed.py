@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ast
 
-from ..engine.find import behind, bound_names, require_parameters, the_function
-from ..engine.patch import Edit, Found, OlderForm, Patch
+from ..engine.find import assignments_of, behind, bound_names, require_parameters, the_function
+from ..engine.patch import Edit, Found
 from ..engine.source import Source
 from ..engine.states import CannotEdit, OtherCode
+from .one_block import Lines, one_block
 
 _NAME = "seed_for_generation"
 _NEW = (
@@ -24,22 +25,10 @@ _GIVEN = "config.seeds or config.use_random_seed or params.seed is None or param
 _OLD = ("", f'if params.task_type == "lego" and not ({_GIVEN}):', f"    {_NAME} = str(params.seed)")
 
 
-def find(source: Source) -> Found:
-    return _edit(source, _NEW)
-
-
-def find_0_1(source: Source) -> Found:
-    return _edit(source, _OLD)
-
-
-def _edit(source: Source, lines: tuple[str, ...]) -> Found:
+def find(source: Source, lines: Lines) -> Found:
     function = the_function(source, "generate_music")
     require_parameters(function, "params", "config")
-    assigned = [
-        node
-        for node in ast.walk(function)
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [_NAME]
-    ]
+    assigned = assignments_of(function, _NAME)
     own = next((node for node in assigned if "params.seed" in ast.unparse(node.value)), None)
     if own is not None:
         return OtherCode(f"line {own.lineno} uses the seed of the parameters")
@@ -52,13 +41,12 @@ def _edit(source: Source, lines: tuple[str, ...]) -> Found:
     return Edit(f"{_NAME} does not use params.seed", [behind(source, empty[0], lines)])
 
 
-PATCH = Patch(
-    name="seed",
-    target="acestep/inference.py",
-    summary="GenerationParams.seed is used for LEGO where use_random_seed is off and no seeds are given",
-    find=find,
-    block_sizes={_NEW[0]: len(_NEW)},
-    older=OlderForm(
-        "# LEGO: the parameters' own seed counts where none is given beside them.", find_0_1, {"": len(_OLD)}
-    ),
+PATCH = one_block(
+    "seed",
+    "acestep/inference.py",
+    "GenerationParams.seed is used for LEGO where use_random_seed is off and no seeds are given",
+    find,
+    _NEW,
+    "# LEGO: the parameters' own seed counts where none is given beside them.",
+    _OLD,
 )

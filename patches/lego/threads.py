@@ -9,23 +9,15 @@ from __future__ import annotations
 import ast
 
 from ..engine.find import behind
-from ..engine.patch import Edit, Found, OlderForm, Patch
+from ..engine.patch import Edit, Found
 from ..engine.source import Source
 from ..engine.states import CannotEdit, UpstreamFix
+from .one_block import Lines, one_block
 
-_FIRST = ": lazy tables could not be used from another thread."
 _LINE = "mx.eval(self._cos, self._sin)"
 
 
-def find(source: Source) -> Found:
-    return _edit(source, _FIRST)
-
-
-def find_0_1(source: Source) -> Found:
-    return _edit(source, "")
-
-
-def _edit(source: Source, first: str) -> Found:
+def find(source: Source, lines: Lines) -> Found:
     if any(isinstance(node, ast.Call) and ast.unparse(node) == _LINE for node in ast.walk(source.tree)):
         return UpstreamFix(f"calls {_LINE}")
     found = [node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef) and _tables(node)]
@@ -37,7 +29,7 @@ def _edit(source: Source, first: str) -> Found:
         raise CannotEdit("mlx.core is not imported as mx")
     return Edit(
         "the tables of the positions are not evaluated",
-        [behind(source, _tables(found[0])[-1], (first, _LINE))],
+        [behind(source, _tables(found[0])[-1], lines)],
     )
 
 
@@ -55,13 +47,12 @@ def _is_mlx(node: ast.Import) -> bool:
     return any(alias.name == "mlx.core" and alias.asname == "mx" for alias in node.names)
 
 
-PATCH = Patch(
-    name="threads",
-    target="decoder",
-    summary="the MLX decoder can be used from any thread, also with mlx 0.32",
-    find=find,
-    block_sizes={_FIRST: 2},
-    older=OlderForm(
-        "# Computed here: a table that is still lazy cannot be used from another thread.", find_0_1, {"": 2}
-    ),
+PATCH = one_block(
+    "threads",
+    "decoder",
+    "the MLX decoder can be used from any thread, also with mlx 0.32",
+    find,
+    (": lazy tables could not be used from another thread.", _LINE),
+    "# Computed here: a table that is still lazy cannot be used from another thread.",
+    ("", _LINE),
 )
