@@ -1,4 +1,4 @@
-"""Which keywords a call passes as `**name`, where the function itself makes that dict and no other code can change it."""
+"""Which keywords a call passes as `**name`, where the function makes that dict and no other code can change it."""
 
 from __future__ import annotations
 
