@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ def versions(run: Mapping[str, str], reference: Mapping[str, str]) -> dict[str, 
     return {"Versions of the run": run, "Versions of PyTorch's side": reference}
 
 
+@cache
 def environment(*folders: Path) -> jinja2.Environment:
     """Escapes everything that is not Markup; a name that a template is not given is an error.
 

@@ -5,15 +5,17 @@ import hashlib
 import io
 import itertools
 import json
+import pickle
 import platform
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -22,7 +24,7 @@ import soundfile
 from PIL import Image
 
 from acestep.constants import TRACK_NAMES
-from smoke import words
+from smoke import html_report, sounds, words
 from smoke.compare import Distances
 from smoke.folder import RunFolder
 from smoke.html_report import command_line, write_html
@@ -41,6 +43,29 @@ FIFTY = [1 - i / 50 for i in range(50)]
 EIGHT = [1 - i / 8 for i in range(8)]
 LEVELS = {"peak": 0.5, "rms": 0.25, "clipped": 0.0, "gain": 1.78}
 SILENT = {"peak": 0.0, "rms": 0.0, "clipped": 0.0, "gain": 1.0}
+
+
+def drawn_once(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """`draw`, which keeps what it returned for the same arguments."""
+    kept: dict[bytes, Any] = {}
+
+    def drawn(*given: Any, **named: Any) -> Any:
+        key = pickle.dumps((given, named))
+        if key not in kept:
+            kept[key] = draw(*given, **named)
+        return kept[key]
+
+    return drawn
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pictures_drawn_once() -> Iterator[None]:
+    """The pages of this module show the same few sounds and schedules; drawing takes most of a page's time."""
+    drawings = ((sounds, "power_picture"), (sounds, "spectrogram_webp"), (html_report, "schedule_svg"))
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in drawings:
+            patch.setattr(module, name, drawn_once(getattr(module, name)))
+        yield
 
 
 def tone(hertz: float = 1000.0, seconds: float = 0.5) -> np.ndarray:
