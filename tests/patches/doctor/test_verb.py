@@ -1,5 +1,8 @@
 """The verb `doctor`, and its alias `verify --all`."""
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,9 @@ from patches.cli import main
 from patches.doctor.finding import DEFECT, Finding
 from patches.doctor.registry import CHECKS, UnknownCheck
 from patches.doctor.report import Report, examine
+from tests.patches.mini_application import SICK
+
+PATCHES = Path(__file__).parents[3] / "patches"
 
 
 def report(**findings: str) -> Report:
@@ -48,3 +54,17 @@ def test_folder_without_a_checkout_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "expected the folder that holds acestep/" in capsys.readouterr().err
     with pytest.raises(UnknownCheck):
         examine(tmp_path, ["nothing"])
+
+
+@pytest.mark.subprocess
+def test_remedy_is_a_command_that_can_be_pasted(tmp_path: Path) -> None:
+    """In the form in which the kit was started, from any folder, with a path that needs quotes."""
+    root = SICK.write(tmp_path / "it's mine")
+
+    def run(words: list[str]) -> str:
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+
+    said = run([sys.executable, str(PATCHES), "doctor", str(root), "--only", "prompt"])
+    remedy = said.splitlines()[-1].removeprefix("prompt: ")
+    assert "patched: " in run(shlex.split(remedy))
+    assert "1 checks: 1 fine" in run([sys.executable, str(PATCHES), "doctor", str(root), "--only", "prompt"])
