@@ -29,17 +29,17 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from acestep.errors import AceStepError, RequestError  # noqa: E402
+from acestep.models.checkpoint.precision import AUTO  # noqa: E402
 from batch.manifest import read_manifest  # noqa: E402
 from smoke.checkout import located  # noqa: E402
 from smoke.request import (  # noqa: E402
-    AUTO,
     BACKENDS,
     DEFAULT_GUIDANCE_SCALE,
     DEFAULT_SEED,
     DEFAULT_SHIFT,
     DEFAULT_STEPS,
     DEFAULT_TRACK,
-    DTYPES,
+    PRECISIONS,
     Request,
 )
 
@@ -58,7 +58,10 @@ def batch(
     device: Annotated[str, typer.Option(help="For PyTorch's parts: auto, cpu, mps or cuda.")] = AUTO,
     dtype: Annotated[
         str,
-        typer.Option(help=f"Of the decoder's large matmuls: {', '.join(DTYPES)}.", show_default="float32"),
+        typer.Option(
+            help=f"Of the matmuls of decoder and encoders: {', '.join(PRECISIONS)} (bits: on mlx, of the decoder).",
+            show_default="float32",
+        ),
     ] = AUTO,
     ray: Annotated[
         str | None,

@@ -30,19 +30,19 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from acestep.errors import AceStepError, RequestError  # noqa: E402
+from acestep.models.checkpoint.precision import AUTO  # noqa: E402
 from smoke.again import read_earlier  # noqa: E402
 from smoke.compare import DEVICES, MODES  # noqa: E402
 from smoke.options import Options  # noqa: E402
 from smoke.request import (  # noqa: E402
     ALL_TRACKS,
-    AUTO,
     BACKENDS,
     DEFAULT_GUIDANCE_SCALE,
     DEFAULT_SEED,
     DEFAULT_SHIFT,
     DEFAULT_STEPS,
     DEFAULT_TRACK,
-    DTYPES,
+    PRECISIONS,
 )
 from smoke.session import run_smoke  # noqa: E402
 from smoke.session_file import read_tables  # noqa: E402
@@ -153,7 +153,7 @@ def smoke(
     dtype: Annotated[
         str,
         typer.Option(
-            help=f"Of the decoder's large matmuls: {', '.join(DTYPES)}.",
+            help=f"Of the matmuls of decoder and encoders: {', '.join(PRECISIONS)} (bits: on mlx, of the decoder).",
             show_default="float32; torch on cuda: bfloat16, float16 where its hardware lacks that",
         ),
     ] = AUTO,

@@ -38,5 +38,6 @@ class AceStepHandler(
         self.mlx_decoder: Any = None
         self.use_mlx_dit = False
         self.precision = "float32"
+        self.precision_note: str | None = None
         self.device = "cpu"
         self.lock = threading.Lock()

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acestep.errors import BackendError, CheckpointError, RequestError
+from acestep.models.checkpoint.precision import AUTO
 from patches.checkout import locate
 from patches.errors import KitError, WrongFolder
-from smoke.request import AUTO, Request
+from smoke.request import Request
 from smoke.run import Tree
 from smoke.tree import SWITCHES
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acestep.errors import RequestError
+from acestep.models.checkpoint.quantization import stored_bits
 from smoke.request import Request
 from smoke.run import Run
 
@@ -41,6 +42,15 @@ class Comparison:
         if self.device not in DEVICES:
             raise RequestError(
                 f"--compare-device is {self.device!r}, expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}"
+            )
+
+    def check_reference(self, checkpoint: Path) -> None:
+        """RequestError where a checkpoint holds no weights that PyTorch could run for the comparison."""
+        bits = None if self.mode == NONE else stored_bits(checkpoint)
+        if bits is not None:
+            raise RequestError(
+                f"the decoder of {checkpoint} is stored in {bits} bits, which PyTorch does not read; give --compare "
+                f"{NONE}, or the checkpoint that it was converted from with --dtype {bits}bit"
             )
 
     def chosen(self, tiny: bool) -> "Comparison":

@@ -78,6 +78,8 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
         raise tree.problem(message, tree.version_hint(model_imports))
     if getattr(handler, "use_mlx_vae", False):
         notes.append("the checkout's VAE ran in MLX")
+    if note := getattr(handler, "precision_note", None):
+        notes.append(note)
 
     steps = 0
     watched = watch.Watched(

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from acestep.errors import RequestError
+from acestep.models.checkpoint.precision import AUTO
 from smoke.checkout import Checkout, located
 from smoke.compare import Comparison
 from smoke.request import (
-    AUTO,
     BACKENDS,
     DEFAULT_GUIDANCE_SCALE,
     DEFAULT_SEED,

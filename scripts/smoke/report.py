@@ -20,7 +20,7 @@ from acestep.constants import SAMPLE_RATE
 from smoke import words
 from smoke.compare import Distances
 from smoke.folder import RunFolder
-from smoke.judge import HALF_BOUND, PYTORCH, Stage, stages
+from smoke.judge import PYTORCH, Stage, stages, verdict_on_quantised
 from smoke.machine import machine
 from smoke.request import Request
 from smoke.run import Run
@@ -206,10 +206,10 @@ def caption(run: Run, distances: Distances | None) -> str:
         return "not compared with PyTorch"
     if run.dtype == "float32":
         return "distances: to PyTorch at the requested steps"
+    if words := verdict_on_quantised(run, distances):
+        return f"distances: to PyTorch in float32 at the requested steps; {words}"
     bounds = " and ".join(
-        f"{stage.name} up to {stage.bound:.0e}"
-        for stage in stages(run, distances)
-        if stage.bound == HALF_BOUND
+        f"{stage.name} up to {stage.bound:.0e}" for stage in stages(run, distances) if stage.is_of_precision
     )
     return f"distances: of {run.dtype} to PyTorch in float32 at the requested steps, {bounds} is right"
 

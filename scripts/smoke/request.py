@@ -11,10 +11,10 @@ from acestep.core.generation.handler.generate_music_request import check_request
 from acestep.core.generation.handler.task_utils import check_track
 from acestep.errors import RequestError
 from acestep.inference import GenerationConfig, GenerationParams
+from acestep.models.checkpoint.precision import AUTO, DTYPES, QUANTISED
 
 BACKENDS = ("mlx", "torch")
-DTYPES = ("float32", "bfloat16", "float16")
-AUTO = "auto"
+PRECISIONS = (*DTYPES, *QUANTISED)
 DEVICES = (AUTO, "cpu", "mps", "cuda")
 TO_THE_END = -1.0
 GAIN_DB = (-60.0, 12.0)
@@ -32,7 +32,8 @@ class Request:
 
     `checkpoint` is a DiT folder in upstream's layout, its VAE and text encoder beside it; None: a tiny random
     checkpoint is written for the run. `start` and `end` are seconds of the context, `end` -1: to its end. `dtype` is
-    of the decoder's large matmuls, AUTO: float32, or on CUDA in PyTorch the half precision of its hardware.
+    of the matmuls of decoder and encoders, or of the quantised decoder; AUTO: float32, what the decoder is stored in
+    on MLX, on CUDA in PyTorch the half precision of its hardware.
     """
 
     context: Path
@@ -58,8 +59,14 @@ class Request:
         """RequestError, in one sentence, for the first thing that is wrong."""
         if self.backend not in BACKENDS:
             raise RequestError(f"backend is {self.backend!r}, expected {' or '.join(BACKENDS)}")
-        if self.dtype not in (AUTO, *DTYPES):
-            raise RequestError(f"dtype is {self.dtype!r}, expected {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
+        if self.dtype not in (AUTO, *PRECISIONS):
+            raise RequestError(
+                f"dtype is {self.dtype!r}, expected {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
+            )
+        if self.dtype in QUANTISED and self.backend != "mlx":
+            raise RequestError(
+                f"--dtype {self.dtype} is of the MLX decoder; leave --backend {self.backend} out"
+            )
         low, high = GAIN_DB
         if not low <= self.gain_db <= high:
             raise RequestError(f"--gain-db is {self.gain_db:g}, expected a number from {low:g} to {high:g}")
@@ -106,7 +113,7 @@ class Request:
         """What this fork's loader is told of precision; a checkout's knows none of it."""
         if self.backend == "torch":
             return {"torch_precision": self.dtype}
-        return {"mlx_precision": "float32" if self.dtype == AUTO else self.dtype}
+        return {"mlx_precision": self.dtype}
 
     def config_fields(self) -> dict[str, Any]:
         """GenerationConfig for one stem."""

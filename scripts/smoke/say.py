@@ -12,9 +12,10 @@ from rich.text import Text
 from smoke import words
 from smoke.compare import FULL, Comparison
 from smoke.folder import RunFolder
+from smoke.judge import verdict_on_quantised
 from smoke.request import Request, shown
 from smoke.run import Run
-from smoke.stem import Stem, labels_of
+from smoke.stem import Stem, farthest, labels_of
 
 SCRIPT = Path(__file__).resolve().parent.parent / "lego_smoke.py"
 
@@ -98,6 +99,9 @@ def verdict(
     bad = sum(not stem.good for stem in stems)
     of = f" for {bad} of {len(stems)} stems" if bad and len(stems) > 1 else ""
     without = f", not compared with PyTorch ({not_compared})" if not_compared else ""
+    shown = farthest(stems)
+    words = verdict_on_quantised(shown.run, shown.row[-1])
+    of += f", {words}" if words else ""
     line(console, VERDICTS[status], f"{of}{without}; in {folder.path}: {files(stems, gains)}")
 
 

@@ -110,6 +110,7 @@ def run_smoke(
             parts.begin("preparing")
         checkpoint = first.checkpoint or write_tiny(scratch / "tiny")
         check_texts(requests, checkpoint, len(context) / SAMPLE_RATE)
+        comparison.check_reference(checkpoint)
         requests = [replace(request, checkpoint=checkpoint) for request in requests]
         judged = AFTER if checkout is None else checkout.name
         folder = RunFolder(out, [request.track for request in requests], scratch)

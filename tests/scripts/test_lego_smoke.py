@@ -283,7 +283,11 @@ REFUSED = {
     ),
     "no such backend": (["--backend", "cuda"], 2, "lego_smoke: backend is 'cuda', expected mlx or torch"),
     "no such dtype": (
-        ["--dtype", "int8"], 2, "lego_smoke: dtype is 'int8', expected float32, bfloat16 or float16",
+        ["--dtype", "int8"], 2, "lego_smoke: dtype is 'int8', expected float32, float16, bfloat16, 8bit or 4bit",
+    ),
+    "bits on PyTorch": (
+        ["--dtype", "8bit", "--backend", "torch"], 2,
+        "lego_smoke: --dtype 8bit is of the MLX decoder; leave --backend torch out",
     ),
     "one seed of two": (
         ["--seed", "1", "--seed", "-1"], 2, "lego_smoke: seed is -1, expected a whole number from 0 to 4294967295",

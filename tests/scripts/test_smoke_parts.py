@@ -13,7 +13,7 @@ from rich.console import Console
 
 from smoke import generate, say, session
 from smoke.compare import Distances, relative_l2, schedule_distance
-from smoke.judge import judge
+from smoke.judge import judge, verdict_on_quantised
 from smoke.options import Options
 from smoke.report import caption, mix_over_context
 from smoke.request import Request
@@ -78,19 +78,42 @@ HALF = replace(a_run(), dtype="bfloat16")
 
 
 def test_half_precision_has_a_bound_of_its_own_and_the_schedule_has_not():
-    assert failing(HALF, Distances(schedule=0.0, latents=9e-3)) == {}
-    assert failing(HALF, Distances(schedule=1.1e-6, latents=1.1e-2)) == {
+    assert failing(HALF, Distances(schedule=0.0, latents=1.9e-2)) == {}
+    assert failing(HALF, Distances(schedule=1.1e-6, latents=2.1e-2)) == {
         "schedule": "the timesteps differ from PyTorch's by 1.1e-06, at most 1e-06 is right",
-        "latents": "the final latents, computed in bfloat16, differ from PyTorch's by 1.1e-02 (relative L2), "
-        "at most 1e-02 is right",
+        "latents": "the final latents, computed in bfloat16, differ from PyTorch's by 2.1e-02 (relative L2), "
+        "at most 2e-02 is right",
     }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "right", "wrong"), [("float16", 2.9e-3, 3.1e-3), ("8bit", 4.9e-2, 5.1e-2), ("4bit", 0.39, 0.41)]
+)
+def test_each_precision_has_its_bound(dtype, right, wrong):
+    run = replace(a_run(), dtype=dtype)
+    assert failing(run, Distances(schedule=0.0, latents=right, velocity=right)) == {}
+    assert list(failing(run, Distances(schedule=0.0, latents=wrong, velocity=wrong))) == [
+        "latents",
+        "velocity",
+    ]
+
+
+def test_a_quantised_decoder_is_said_with_its_distance_and_bound():
+    run, apart = replace(a_run(), dtype="8bit"), Distances(schedule=0.0, latents=1.2e-2)
+    words = "quantised, 8 bits: relative L2 1.2e-02 (bound 5e-02)"
+    assert verdict_on_quantised(run, apart) == words
+    assert verdict_on_quantised(run, None) == "quantised, 8 bits"
+    assert verdict_on_quantised(HALF, apart) == ""
+    assert caption(run, apart).endswith(f"; {words}")
+    (sentence,) = [check.sentence for check in judge(run, apart, 48000) if check.name == "latents"]
+    assert sentence == f"the final latents are {words} to PyTorch's in float32"
 
 
 def test_the_bound_of_half_precision_is_said_below_the_table():
     assert caption(a_run(), EQUAL) == "distances: to PyTorch at the requested steps"
     assert caption(a_run(), None) == "not compared with PyTorch"
     assert caption(HALF, EQUAL).endswith(
-        "of bfloat16 to PyTorch in float32 at the requested steps, latents up to 1e-02 is right"
+        "of bfloat16 to PyTorch in float32 at the requested steps, latents up to 2e-02 is right"
     )
 
 

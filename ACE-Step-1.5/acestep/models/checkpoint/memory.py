@@ -7,7 +7,7 @@ from pathlib import Path
 
 from acestep.errors import CheckpointError
 from acestep.models.checkpoint.layout import find_layout
-from acestep.models.checkpoint.precision import FLOAT32, Precision
+from acestep.models.checkpoint.precision import FLOAT32, Precision, bits_of
 from acestep.models.checkpoint.weights import (
     DECODER_PREFIX,
     DIFFUSERS_STEM,
@@ -25,9 +25,10 @@ def weights_in_memory(folder: Path, precision: Precision = FLOAT32) -> dict[str,
     """The bytes that each part of a checkpoint takes once loaded in a precision, by the headers of its files."""
     layout = find_layout(folder)
     decoder, encoder = 0.0, 0
-    for name, size in sizes_of_checkpoint(folder).items():
+    sizes = sizes_of_checkpoint(folder)
+    for name, size in sizes.items():
         if name.startswith(DECODER_PREFIX):
-            decoder += size * precision.decoder_bytes(name.removeprefix(DECODER_PREFIX))
+            decoder += decoder_bytes(name, sizes, precision)
         elif not name.startswith(UNUSED_PREFIXES):
             encoder += size * precision.encoder_bytes
     parts = {DECODER: round(decoder), "condition encoder": encoder}
@@ -37,6 +38,17 @@ def weights_in_memory(folder: Path, precision: Precision = FLOAT32) -> dict[str,
     ):
         parts[part.name] = a_number * sum(sum(read_sizes(path).values()) for path in weight_files(part, stem))
     return parts
+
+
+def decoder_bytes(name: str, sizes: Mapping[str, int], precision: Precision) -> float:
+    """Of one of the decoder's weights; the scales and biases of one that is stored quantised are counted with it."""
+    layer, _, kind = name.rpartition(".")
+    if kind in ("scales", "biases"):
+        return 0.0
+    name = name.removeprefix(DECODER_PREFIX)
+    bits = precision.bits if f"{layer}.scales" in sizes else None
+    numbers = sizes[f"{layer}.{kind}"] * (1 if bits is None else 32 // bits_of(name, bits))
+    return numbers * precision.decoder_bytes(name)
 
 
 def _of_linux(meminfo: str) -> int | None:

@@ -6,6 +6,8 @@ GROUP_SIZE = 64  # numbers that share a scale and a bias, in 16 bits each
 WHOLE, HALVES = "float32", ("float16", "bfloat16")
 DTYPES = (WHOLE, *HALVES)
 QUANTISED = {"8bit": 8, "4bit": 4}
+AUTO = "auto"
+ON_MLX = (AUTO, *DTYPES, *QUANTISED)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ UNUSED_PREFIXES = ("tokenizer.", "detokenizer.")
 TRANSFORMERS_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
 # What weights may be stored in, by safetensors' names, and what numpy reads it as.
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+QUANTISED_DTYPE = "U32"
 VALUES_AT_ONCE = 2**22
 # Tensors read from a file before it is opened anew: while it is open, all that was read counts as memory in use.
 READ_AT_ONCE = 16
@@ -145,18 +146,30 @@ def read_tensors(path: Path, prefixes: tuple[str, ...] = ("",)) -> dict[str, "to
         return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefixes)}  # noqa: SIM118
 
 
-def check_dtypes(path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES) -> list[str]:
+def check_dtypes(
+    path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES, is_quantised: bool = False
+) -> list[str]:
     """The keys of a file that do not start with one of `skip`; CheckpointError where one is not stored in DTYPES.
 
     Anything else loads as numbers that are not the model's: integers of a quantised matrix without their scales.
+    is_quantised: matrices may be stored in QUANTISED_DTYPE, their scales beside them; they are not among the keys.
     """
     with _opened(path) as file:
         stored = {key: file.get_slice(key).get_dtype() for key in file.keys() if not key.startswith(skip)}  # noqa: SIM118
+    if is_quantised:
+        quantised = {
+            key
+            for key, dtype in stored.items()
+            if dtype == QUANTISED_DTYPE and key.removesuffix("weight") + "scales" in stored
+        }
+        stored = {key: dtype for key, dtype in stored.items() if key not in quantised}
     for key, dtype in stored.items():
         if dtype not in DTYPES:
             raise CheckpointError(
-                f"{path}: weight '{key}' is stored as {dtype}, expected {', '.join(DTYPES)}; "
-                f"give a checkpoint that is not quantised"
+                f"{path}: weight '{key}' is stored as {dtype}, expected {', '.join(DTYPES)}"
+                + ("" if not is_quantised else f", or {QUANTISED_DTYPE} with its scales beside it")
+                + "; give a checkpoint that is not quantised"
+                + ("" if not is_quantised else ", or convert the original again")
             )
     return list(stored)
 
@@ -186,9 +199,9 @@ def _parts(path: Path, dtype: Any, start: int, length: int) -> Iterator[np.ndarr
             yield (part.astype(np.uint32) << 16).view(np.float32) if is_bfloat16 else part.astype(np.float32)
 
 
-def check_weights(path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES) -> None:
+def check_weights(path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES, is_quantised: bool = False) -> None:
     """`check_dtypes` and `check_values` of all weights of a file but those whose key starts with one of `skip`."""
-    for key, shape, values in read_values(path, check_dtypes(path, skip)):
+    for key, shape, values in read_values(path, check_dtypes(path, skip, is_quantised)):
         check_values(shape, values, f"{path}: weight '{key}'")
 
 

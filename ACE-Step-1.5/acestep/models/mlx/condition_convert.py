@@ -15,8 +15,10 @@ def load_mlx_condition_encoder(
 ) -> MLXConditionEncoder:
     """Text projector, lyric and timbre encoder with the null condition; the matrices are of the dtype."""
     encoder = MLXConditionEncoder(config)
-    arrays = read_checkpoint(folder, (ENCODER_PREFIX, NULL_CONDITION))
-    named = {key.removeprefix(ENCODER_PREFIX): matrix_in(dtype, value) for key, value in arrays.items()}
+    named = {
+        key.removeprefix(ENCODER_PREFIX): matrix_in(dtype, value)
+        for key, value in read_checkpoint(folder, (ENCODER_PREFIX, NULL_CONDITION)).items()
+    }
     named.pop(SILENCE, None)
     load_strictly(encoder, named, str(find_layout(folder).condition_encoder))
     return encoder

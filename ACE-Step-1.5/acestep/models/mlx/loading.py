@@ -9,6 +9,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from acestep.errors import CheckpointError
+from acestep.models.checkpoint.quantization import stored_bits
 from acestep.models.checkpoint.weights import (
     check_dtypes,
     check_keys,
@@ -42,8 +43,9 @@ def read_model(folder: Path, stem: str) -> dict[str, mx.array]:
 def read_checkpoint(folder: Path, prefixes: tuple[str, ...]) -> dict[str, mx.array]:
     """`read_arrays` of decoder and condition encoder whose name, upstream's, starts with one of the prefixes."""
     arrays: dict[str, mx.array] = {}
+    is_quantised = stored_bits(folder) is not None
     for path, prefix in weight_sources(folder):
-        check_dtypes(path)
+        check_dtypes(path, is_quantised=is_quantised)
         named = {full_name(key, prefix): value for key, value in read_arrays(path).items()}
         check_keys(named, str(path.parent))
         arrays |= {name: value for name, value in named.items() if name.startswith(prefixes)}
@@ -56,6 +58,11 @@ def matrix_in(dtype: str, value: mx.array) -> mx.array:
     They are small, and there it matters.
     """
     return value.astype(getattr(mx, dtype) if value.ndim == 2 else mx.float32)
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of a model's parameters, by name."""
+    return {name: value.shape for name, value in tree_flatten(model.parameters())}
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, mx.array], source: str) -> None:
@@ -76,7 +83,7 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, mx
 
 def load_strictly(model: nn.Module, weights: Mapping[str, mx.array], source: str) -> None:
     """Fills a model whose parameters have the names and shapes of the weights."""
-    check_shapes({name: value.shape for name, value in tree_flatten(model.parameters())}, weights, source)
+    check_shapes(shapes_of(model), weights, source)
     model.load_weights(list(weights.items()))
     # Weights left lazy could be computed in the loading thread only; all at once, they would be held as stored too.
     for name, value in tree_flatten(model.parameters()):

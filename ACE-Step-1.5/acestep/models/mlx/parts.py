@@ -4,6 +4,7 @@ from pathlib import Path
 
 from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.checkpoint.layout import find_layout
+from acestep.models.checkpoint.precision import Precision
 from acestep.models.checkpoint.silence import load_silence_latent
 from acestep.models.checkpoint.tokenizer import load_tokenizer
 from acestep.models.mlx.condition_convert import load_mlx_condition_encoder
@@ -17,16 +18,16 @@ from acestep.models.mlx.vae_convert import load_mlx_vae
 from acestep.models.parts import Parts
 
 
-def load_parts(folder: Path, config: ModelConfig, precision: str) -> Parts:
+def load_parts(folder: Path, config: ModelConfig, precision: Precision) -> Parts:
     """Loaded strictly; the matrices of decoder and encoders have the precision, all else is float32."""
     layout = find_layout(folder)
     with reused_stream():
-        text_encoder = load_mlx_text_encoder(layout.text_encoder, config, precision)
+        text_encoder = load_mlx_text_encoder(layout.text_encoder, config, precision.encoders)
         tokenizer = load_tokenizer(layout.tokenizer, text_encoder.embed_tokens.weight.shape[0])
         vae = load_mlx_vae(layout.vae, config)
-        conditions = load_mlx_condition_encoder(folder, config, precision)
+        conditions = load_mlx_condition_encoder(folder, config, precision.encoders)
         decoder = MLXDiTDecoder.from_config(config)
-        convert_and_load(folder, decoder, precision)
+        convert_and_load(folder, decoder, precision.name)
         return Parts(
             model=MLXConditionModel(conditions, load_silence_latent(folder, config)),
             vae=MLXAudioVAE(vae),

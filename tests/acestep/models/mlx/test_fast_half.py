@@ -89,5 +89,8 @@ def test_handler_loads_decoder_and_encoders_in_what_was_asked_for(
 def test_unknown_precision_is_refused(tiny_root: Any) -> None:
     handler = AceStepHandler()
     message, loaded = handler.initialize_service(tiny_root(), device="cpu", mlx_precision="int8")
-    assert (message, loaded) == ("mlx_precision is 'int8', expected float32, float16, bfloat16", False)
+    assert (message, loaded) == (
+        "mlx_precision is 'int8', expected auto, float32, float16, bfloat16, 8bit, 4bit",
+        False,
+    )
     assert handler.mlx_decoder is None

@@ -12,7 +12,8 @@ from acestep.core.generation.handler.upstream_fields import LOADING_OFF_ONLY, ch
 from acestep.errors import AceStepError, BackendError, CheckpointError
 from acestep.models.checkpoint.config import ModelConfig, read_config
 from acestep.models.checkpoint.memory import check_memory, weights_in_memory
-from acestep.models.checkpoint.precision import DTYPES, FLOAT32, Precision
+from acestep.models.checkpoint.precision import FLOAT32, ON_MLX, Precision
+from acestep.models.checkpoint.quantization import resolve_mlx_precision, stored_bits
 from acestep.models.checkpoint.weights import check_weights, weight_sources
 from acestep.models.mlx import why_mlx_is_unavailable
 from acestep.models.parts import AudioVAE, ConditionModel, Parts, TextEncoder
@@ -50,8 +51,8 @@ def check_mlx(device: Any, precision: Any) -> None:
             f"MLX is not available on this machine ({reason}); install it (pip install mlx, on Linux 'mlx[cpu]') "
             f"or choose PyTorch with use_mlx_dit=False"
         )
-    if not isinstance(precision, str) or precision not in DTYPES:
-        raise BackendError(f"mlx_precision is {show(precision)}, expected {', '.join(DTYPES)}")
+    if not isinstance(precision, str) or precision not in ON_MLX:
+        raise BackendError(f"mlx_precision is {show(precision)}, expected {', '.join(ON_MLX)}")
     check_device_name(device)
 
 
@@ -81,6 +82,7 @@ class InitServiceMixin:
     text_tokenizer: Any
     use_mlx_dit: bool
     precision: str
+    precision_note: str | None
     device: str
 
     def initialize_service(
@@ -96,7 +98,7 @@ class InitServiceMixin:
         prefer_source: str | None = None,
         use_mlx_dit: bool = True,
         vae_checkpoint: str | None = None,
-        mlx_precision: str = "float32",
+        mlx_precision: str = "auto",
         torch_precision: str = "float32",
     ) -> tuple[str, bool]:
         """Loads checkpoints/{config_path}, strictly.
@@ -105,7 +107,9 @@ class InitServiceMixin:
         use_mlx_dit: everything runs on MLX, else on PyTorch; whichever it is, it is the only one.
         device: PyTorch's; MLX computes on its default device.
         mlx_precision: of the matmuls of decoder, text encoder and condition encoder on MLX; float16 and bfloat16 need
-        half the memory. Norms, modulation, what is between the matmuls and the VAE are float32 in any case.
+        half the memory. Norms, modulation, what is between the matmuls and the VAE are float32 in any case. '8bit' and
+        '4bit': the decoder's weights are quantised in groups of 64 while they are loaded, the encoders are float16.
+        'auto' is float32, or what the decoder is stored in.
         torch_precision: likewise on PyTorch; 'auto' is float32, on CUDA the half precision that its hardware has.
         The other parameters are upstream's and have upstream's positions: they are refused unless they are off,
         prefer_source has no effect because nothing is downloaded.
@@ -149,6 +153,7 @@ class InitServiceMixin:
 
         # All is there: from here on nothing fails, and before here nothing was changed.
         self.config, self.device, self.precision = config, device, precision
+        self.precision_note = None if use_mlx_dit else _note(torch_precision, precision, device)
         self.model, self.vae, self.mlx_decoder = parts.model, parts.vae, parts.mlx_decoder
         self.text_encoder, self.text_tokenizer = parts.text_encoder, parts.tokenizer
         self.use_mlx_dit = use_mlx_dit
@@ -159,12 +164,13 @@ class InitServiceMixin:
 def _load_on_mlx(folder: Path, config: ModelConfig, device: Any, precision: Any) -> tuple[Parts, str, str]:
     """The parts, MLX's device and the precision; the imports are here, for a machine without mlx."""
     check_mlx(device, precision)
-    check_weights_of(folder, Precision(precision), "cpu", on_mlx=True)
+    resolved = resolve_mlx_precision(precision, folder)
+    check_weights_of(folder, resolved, "cpu", on_mlx=True)
     import mlx.core as mx
 
     from acestep.models.mlx.parts import load_parts
 
-    return load_parts(folder, config, precision), mx.default_device().type.name, precision
+    return load_parts(folder, config, resolved), mx.default_device().type.name, resolved.name
 
 
 def _load_on_torch(folder: Path, config: ModelConfig, device: Any, precision: Any) -> tuple[Parts, str, str]:
@@ -182,8 +188,15 @@ def _load_on_torch(folder: Path, config: ModelConfig, device: Any, precision: An
     return load_parts(folder, config, device, precision), device, precision
 
 
+def _note(asked: str, precision: str, device: str) -> str | None:
+    """`precision_note`; the import is here, for a machine without PyTorch."""
+    from acestep.core.generation.handler.precision import precision_note
+
+    return precision_note(asked, precision, device)
+
+
 def check_weights_of(folder: Path, precision: Precision, device: str, on_mlx: bool) -> None:
     """CheckpointError where the weights do not fit into memory or hold values that no model has."""
     check_memory(folder, weights_in_memory(folder, precision), device, on_mlx)
     for path, _ in weight_sources(folder):
-        check_weights(path)
+        check_weights(path, is_quantised=on_mlx and stored_bits(folder) is not None)

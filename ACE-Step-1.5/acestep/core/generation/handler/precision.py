@@ -29,3 +29,14 @@ def resolve_precision(precision: str, device: str) -> str:
             f"use float16"
         )
     return precision
+
+
+def precision_note(asked: str, precision: str, device: str) -> str | None:
+    """Why 'auto' is float16 on a CUDA device, in one sentence; None where there is nothing to say."""
+    if asked != "auto" or device != "cuda" or precision != "float16":
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    return (
+        f"dtype auto is float16: {torch.cuda.get_device_name()} (compute capability {major}.{minor}) has no "
+        f"bfloat16 in hardware; what exceeds float16's range is scaled by powers of two"
+    )

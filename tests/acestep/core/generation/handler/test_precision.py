@@ -5,7 +5,7 @@ import pytest
 import torch
 from parity_helper import relative_l2
 
-from acestep.core.generation.handler.precision import resolve_precision
+from acestep.core.generation.handler.precision import precision_note, resolve_precision
 from acestep.errors import BackendError
 from acestep.handler import AceStepHandler
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
@@ -30,6 +30,18 @@ def test_cuda_is_asked_what_its_hardware_has(gpu, bfloat16, chosen):
     gpu(bfloat16)
     assert resolve_precision("auto", "cuda") == chosen
     assert resolve_precision("float32", "cuda") == "float32"
+
+
+def test_auto_says_why_it_is_float16(gpu):
+    gpu(bfloat16=False)
+    assert precision_note("auto", resolve_precision("auto", "cuda"), "cuda") == (
+        "dtype auto is float16: Some GPU (compute capability 7.5) has no bfloat16 in hardware; what exceeds float16's "
+        "range is scaled by powers of two"
+    )
+    assert precision_note("float16", "float16", "cuda") is None
+    assert precision_note("auto", "float32", "cpu") is None
+    gpu(bfloat16=True)
+    assert precision_note("auto", resolve_precision("auto", "cuda"), "cuda") is None
 
 
 def test_bfloat16_that_would_be_emulated_is_refused(gpu):
