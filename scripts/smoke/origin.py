@@ -1,5 +1,6 @@
 """Where a stem came from: its noise from the seed, its samples from the run's final latents."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from smoke.request import Request
 from smoke.run import Run
 
 WINDOW = 8  # latent frames that are decoded and compared
-MARGIN = 24  # further frames on either side, for what the convolutions of the VAE see
+# Of the VAE's decoder (Oobleck): what its first and last convolution and the residual units after each upsampling see.
+KERNEL_REACH, UNITS_REACH = 3, 3 * (1 + 3 + 9)
 
 
 def noise_distance(request: Request, run: Run) -> float | None:
@@ -53,8 +55,9 @@ def decoded_distance(vae: Any, run: Run, wav: Path) -> float:
     energy = np.square(stem[: frames * SAMPLES_PER_FRAME]).reshape(frames, -1).sum(axis=1)
     width = min(WINDOW, frames)
     first = int(np.convolve(energy, np.ones(width), mode="valid").argmax())
-    start = max(0, first - MARGIN)
-    part = latents[:, start : first + width + MARGIN].transpose(1, 2).to(vae.dtype)
+    margin = reach_of_decoder(vae.config.downsampling_ratios)
+    start = max(0, first - margin)
+    part = latents[:, start : first + width + margin].transpose(1, 2).to(vae.dtype)
     offset = (first - start) * SAMPLES_PER_FRAME
     decoded = vae.decode(part).sample[0].float().numpy().T[offset : offset + width * SAMPLES_PER_FRAME]
     heard = stem[first * SAMPLES_PER_FRAME :][: len(decoded)]
@@ -62,6 +65,16 @@ def decoded_distance(vae: Any, run: Run, wav: Path) -> float:
         return 0.0  # silence, which has a check of its own
     heard, decoded = without_repetition(heard), without_repetition(decoded)
     return float(np.linalg.norm(without(decoded, heard))) / max(float(np.linalg.norm(heard)), 1e-30)
+
+
+def reach_of_decoder(ratios: Sequence[int]) -> int:
+    """Latent frames to either side of a frame that its samples depend on; ratios: as in the VAE's config.json."""
+    reach = KERNEL_REACH
+    for ratio in ratios:  # from the samples back to the latents
+        reach = (
+            -(-(reach + UNITS_REACH) // ratio) + 1
+        )  # a transposed convolution reaches one position further
+    return reach + KERNEL_REACH
 
 
 def without_repetition(signal: np.ndarray) -> np.ndarray:

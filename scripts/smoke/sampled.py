@@ -1,10 +1,11 @@
 """A comparison that costs a few evaluations of PyTorch's decoder, whatever the number of steps.
 
-At a few steps of the run PyTorch's decoder is given the very latents, timestep and conditions of that step, and its
+At a few steps of the run PyTorch's decoder is given the very latents, timestep and conditions of each, and its
 velocity is compared with the run's. On every step the latents that follow are computed with PyTorch's guidance from
 the recorded latents and velocities and compared with those recorded next. Schedule and count cover the rest.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from smoke.compare import Distances, Reference, relative_l2, sampled_steps, schedule_distance
@@ -14,26 +15,22 @@ from smoke.run import Run
 if TYPE_CHECKING:
     import torch
 
+FRAMES_AT_ONCE = 2048  # latent frames of a batch, 80 s; a longer one gains nothing and needs memory
+
 
 def sampled_distances(reference: Reference, request: Request, run: Run, count: int) -> Distances:
     """`count` evaluations of the reference decoder; the run's steps are recorded."""
     import torch
 
     chosen = sampled_steps(run.evaluated, count)
-    guidance = Guidance(request.guidance_scale)
-    velocity_distances: list[float] = []
-    update_distances: list[float] = []
-    latents, *branches = recorded(run, 0)
     with torch.inference_mode():
-        for step, t in enumerate(run.timesteps):
-            if step in chosen:
-                references = velocities(reference, run, latents, t, len(branches))
-                velocity_distances += map(relative_l2, branches, references)
-            last = step + 1 == run.evaluated
-            t_next = 0.0 if last else run.timesteps[step + 1]
-            following = latents - guidance(branches) * (t - t_next)
-            latents, *branches = (run.tensors["target_latents"],) if last else recorded(run, step + 1)
-            update_distances.append(relative_l2(latents, following))
+        velocity_distances = [
+            distance
+            for steps in batches(run, chosen)
+            for step, references in zip(steps, velocities(reference, run, steps), strict=True)
+            for distance in map(relative_l2, recorded(run, step)[1:], references)
+        ]
+        update_distances = updates(request, run)
     pytorch_timesteps = timesteps_of_pytorch(reference.decoder, request, run)
     return Distances(
         schedule=schedule_distance(run.timesteps, pytorch_timesteps),
@@ -57,25 +54,61 @@ def recorded(run: Run, step: int) -> "tuple[torch.Tensor, ...]":
     return torch.from_numpy(np.load(f"{run.steps}/{step}.npy")).unbind()
 
 
-def velocities(
-    reference: Reference, run: Run, latents: "torch.Tensor", t: float, branches: int
-) -> "list[torch.Tensor]":
-    """PyTorch's velocity for the encoder states and, of two branches, for the null condition."""
+def updates(request: Request, run: Run) -> list[float]:
+    """For each step, how far the latents recorded next are from PyTorch's guidance and Euler step."""
+    guidance = Guidance(request.guidance_scale)
+    distances = []
+    latents, *branches = recorded(run, 0)
+    for step, t in enumerate(run.timesteps):
+        last = step + 1 == run.evaluated
+        t_next = 0.0 if last else run.timesteps[step + 1]
+        following = latents - guidance(branches) * (t - t_next)
+        latents, *branches = (run.tensors["target_latents"],) if last else recorded(run, step + 1)
+        distances.append(relative_l2(latents, following))
+    return distances
+
+
+def batches(run: Run, steps: Sequence[int]) -> list[list[int]]:
+    """The steps in groups that are evaluated at once: of a short context PyTorch reads its weights once for several.
+
+    A group has at most FRAMES_AT_ONCE latent frames, all branches counted, and at least one step.
+    """
+    frames = sum(part.shape[0] * part.shape[1] for part in recorded(run, steps[0])[1:])
+    size = max(1, FRAMES_AT_ONCE // frames)
+    return [list(steps[start : start + size]) for start in range(0, len(steps), size)]
+
+
+def velocities(reference: Reference, run: Run, steps: Sequence[int]) -> "list[tuple[torch.Tensor, ...]]":
+    """For each step PyTorch's velocity for the encoder states and, of two branches, for the null condition.
+
+    The decoder is given the latents and timesteps of all these steps as one batch.
+    """
     import torch
 
     states = run.tensors["encoder_hidden_states"]
-    conditions = [states, run.tensors["null_condition_emb"].expand_as(states)][:branches]
-    given = {"hidden_states": latents, "context_latents": run.tensors["context_latents"]}
-    inputs = {name: torch.cat([value] * branches).to(reference.device) for name, value in given.items()}
-    timestep = torch.full((len(inputs["hidden_states"]),), t, device=reference.device)
+    conditions = [states, run.tensors["null_condition_emb"].expand_as(states)]
+    items = []
+    for step in steps:
+        latents, *branches = recorded(run, step)
+        t = torch.full((len(latents),), run.timesteps[step])
+        context = run.tensors["context_latents"]
+        items += [
+            (latents, context, condition, t) for condition, _ in zip(conditions, branches, strict=False)
+        ]
+    latents, context, condition, t = (
+        torch.cat(parts).to(reference.device) for parts in zip(*items, strict=True)
+    )
     (velocity,) = reference.decoder(
-        **inputs,
-        encoder_hidden_states=torch.cat(conditions).to(reference.device),
-        timestep=timestep,
-        timestep_r=timestep,
+        hidden_states=latents,
+        context_latents=context,
+        encoder_hidden_states=condition,
+        timestep=t,
+        timestep_r=t,
         return_dict=False,
     )
-    return list(velocity.cpu().chunk(branches))
+    parts = velocity.cpu().chunk(len(items))
+    count = len(items) // len(steps)
+    return [parts[start : start + count] for start in range(0, len(items), count)]
 
 
 class Guidance:

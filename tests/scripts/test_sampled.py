@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderOobleck
 from fork_helper import random_conditions
 
 from acestep.models.mlx import dit_generate, dit_run, guidance
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from patches.harness.counted_decoder import WatchedDecoder
 from patches.harness.evaluations import Calls
+from smoke import sampled
 from smoke.compare import FULL, NONE, SAMPLED, Comparison, distances_to_pytorch, sampled_steps
 from smoke.judge import judge
+from smoke.origin import reach_of_decoder
 from smoke.request import Request
 from smoke.run import Run
 
@@ -206,3 +209,45 @@ def test_steps_are_spread_from_the_first_to_the_last():
     assert Comparison().chosen(tiny=True).mode == FULL
     assert Comparison().chosen(tiny=False).mode == SAMPLED
     assert Comparison(NONE).chosen(tiny=False).mode == NONE
+
+
+@pytest.mark.parametrize("scale", [1.0, 7.0])
+def test_steps_evaluated_at_once_have_the_velocities_of_each_alone(
+    run_mlx, failed_checks, monkeypatch, scale
+):
+    run = run_mlx(scale)
+    branches = 1 if scale == 1 else 2
+    assert sampled.batches(run, [0, 4, 8]) == [[0, 4, 8]]
+    assert failed_checks(run, Comparison(SAMPLED, steps=STEPS), scale) == []
+    monkeypatch.setattr(sampled, "FRAMES_AT_ONCE", 2 * branches * FRAMES)
+    assert sampled.batches(run, [0, 4, 8]) == [[0, 4], [8]]
+    monkeypatch.setattr(sampled, "FRAMES_AT_ONCE", 1)
+    assert sampled.batches(run, [0, 4, 8]) == [[0], [4], [8]]
+    assert failed_checks(run, Comparison(SAMPLED, steps=STEPS), scale) == []
+
+
+@pytest.mark.parametrize(
+    ("ratios", "reach"), [((2, 4, 4, 6, 10), 9), ((10, 6, 4, 4, 2), 31)], ids=["real", "tiny"]
+)
+def test_a_part_of_the_latents_decodes_to_the_samples_of_all(ratios, reach):
+    torch.manual_seed(0)
+    vae = AutoencoderOobleck(
+        encoder_hidden_size=16,
+        downsampling_ratios=list(ratios),
+        channel_multiples=[1] * 5,
+        decoder_channels=4,
+        decoder_input_channels=8,
+        audio_channels=2,
+        sampling_rate=48000,
+    )
+    assert reach_of_decoder(ratios) == reach
+    latents, middle = torch.randn(1, 8, 80), slice(40 * 1920, 41 * 1920)
+    with torch.inference_mode():
+        whole = vae.decode(latents).sample[..., middle]
+
+        def far(margin: int) -> float:
+            part = vae.decode(latents[..., 40 - margin : 41 + margin]).sample
+            return (part[..., margin * 1920 : (margin + 1) * 1920] - whole).abs().max().item()
+
+        assert far(reach) < 1e-6
+        assert far(reach // 2) > 1e-6, "less would not do"
