@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from acestep.errors import RequestError
+from smoke.checkout import located
 from smoke.folder import LATEST
 from smoke.inputs import Inputs, checkpoint_hash, file_hash
 from smoke.options import Options
@@ -43,7 +44,7 @@ class Earlier:
 
         One that is given anew on the command line may be another.
         """
-        checkpoint = self.options.checkpoint
+        checkpoint = located(self.options.checkpoint)
         self._check("context", self.options.context, file_hash)
         if checkpoint is not None:
             self._check("checkpoint", checkpoint, checkpoint_hash)

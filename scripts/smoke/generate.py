@@ -65,6 +65,8 @@ def generate(
                 run, stem = process.run(request, parts, of)
                 written = process.written
             with stop.session.held():
+                if not session.runs:
+                    session.state.write()
                 mix_file = mix_of(session.requests, request)
                 group = mix_file if request.layer is None else "layers"
                 mix = audio.add(file, stem, mix_file, group, request.gain_db)

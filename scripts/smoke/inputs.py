@@ -70,13 +70,12 @@ def checkpoint_hash(checkpoint: Path) -> str:
     """
     from acestep.models.checkpoint.layout import find_layout
 
-    layout = find_layout(checkpoint)
-    folders = {"decoder": layout.decoder, "condition_encoder": layout.condition_encoder, "vae": layout.vae}
-    folders |= {"text_encoder": layout.text_encoder, "tokenizer": layout.tokenizer}
+    parts = {
+        folder: part for part, folder in vars(find_layout(checkpoint)).items()
+    }  # several may share a folder
     return _hash_of(
         (f"{part}/{path.name}", path)
-        for part, folder in folders.items()
-        if folder not in [other for name, other in folders.items() if name < part]
+        for folder, part in parts.items()
         for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
         if path.is_file() and not path.name.startswith(".")
     )

@@ -22,6 +22,7 @@ ALL_TRACKS = "all"
 DEFAULT_TRACK, DEFAULT_SEED = "vocals", 42
 # Upstream's recommendation for LEGO.
 DEFAULT_STEPS, DEFAULT_GUIDANCE_SCALE, DEFAULT_SHIFT = 50, 1.0, 1.0
+RECOMMENDED = {"steps": DEFAULT_STEPS, "guidance_scale": DEFAULT_GUIDANCE_SCALE, "shift": DEFAULT_SHIFT}
 # Of each of these several values may be given; what it is called in the name of a stem.
 SWEPT = {"steps": "steps", "guidance_scale": "guidance", "shift": "shift", "seed": "seed"}
 

@@ -13,7 +13,7 @@ from smoke import words
 from smoke.compare import FULL, Comparison
 from smoke.folder import RunFolder
 from smoke.judge import verdict_on_quantised
-from smoke.request import Request, shown
+from smoke.request import RECOMMENDED, SWEPT, Request, shown
 from smoke.run import Run
 from smoke.stem import Stem, farthest, labels_of
 
@@ -42,13 +42,31 @@ def introduction(requests: Sequence[Request]) -> str:
     )
 
 
-def advice(requests: Sequence[Request]) -> str | None:
-    """What upstream recommends to give for LEGO and was not given; on random weights nothing changes the noise."""
-    first = requests[0]
-    missing = [option for option, given in (("--bpm", first.bpm), ("--key", first.key)) if not given]
-    if first.checkpoint is None or not missing:
+def settings(requests: Sequence[Request], is_fork: bool) -> str | None:
+    """What upstream recommends for LEGO, what of it is set otherwise, and what is worth giving besides.
+
+    None on random weights, where nothing changes the noise. is_fork: a checkout words its own instruction and has
+    its own default for the language model.
+    """
+    if requests[0].checkpoint is None:
         return None
-    return f"upstream recommends to give {' and '.join(missing)} of the song for LEGO"
+    values = [f"{SWEPT[name]} {shown(value)}" for name, value in RECOMMENDED.items()]
+    if is_fork:
+        values += ["the track in upper case", "no language model"]
+    others = dict.fromkeys(
+        f"{SWEPT[name]} {shown(getattr(request, name))}"
+        for name, value in RECOMMENDED.items()
+        for request in requests
+        if getattr(request, name) != value
+    )
+    found = f"this run has {', '.join(others)}" if others else "so does this run"
+    missing = [
+        option
+        for option, name in (("--bpm", "bpm"), ("--key", "key"))
+        if any(not getattr(request, name) for request in requests)
+    ]
+    worth = f"; worth giving: {' and '.join(missing)} of the song" if missing else ""
+    return f"upstream recommends {', '.join(values)} for LEGO; {found}{worth}"
 
 
 def comparing(comparison: Comparison, runs: Sequence[Run]) -> str:

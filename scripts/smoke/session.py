@@ -94,8 +94,8 @@ def run_smoke(
         earlier.check()
         say.line(console, earlier.introduction())
     say.line(console, say.introduction(requests))
-    if advice := say.advice(requests):
-        say.line(console, advice)
+    if settings := say.settings(requests, is_fork=checkout is None):
+        say.line(console, settings)
     if checkout is not None:
         say.line(console, checkout.introduction())
     from acestep.core.generation.handler.io_audio import IoAudioMixin

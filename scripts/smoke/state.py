@@ -41,10 +41,14 @@ class State:
         name = f"{UNFINISHED}/{len(self._stems) + 1}"
         kept = self._folder.move(written, name)
         self._stems.append(KeptStem(stem.name, file_hash(stem), inputs, name))
+        self.write()
+        return kept
+
+    def write(self) -> None:
+        """run.json, with the stems so far; before the first one, so that a folder with a stem always has it."""
         content = {"run": self._run, "stems": [asdict(kept) for kept in self._stems]}
         text = json.dumps(content, indent=2) + "\n"
         self._folder.publish(f"{UNFINISHED}/{STATE}", lambda path: path.write_text(text, encoding="utf-8"))
-        return kept
 
     def remove(self) -> None:
         """The run is finished. run.json goes first: what it names is there as long as it is."""

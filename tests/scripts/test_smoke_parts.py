@@ -16,7 +16,7 @@ from smoke.compare import Distances, relative_l2, schedule_distance
 from smoke.judge import judge, verdict_on_quantised
 from smoke.options import Options
 from smoke.report import caption, mix_over_context
-from smoke.request import Request
+from smoke.request import RECOMMENDED, Request
 from smoke.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -133,19 +133,45 @@ def test_distances():
     assert relative_l2(torch.zeros(1, 2), torch.zeros(2, 1)) == float("inf")
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "given", "expected"),
-    [
-        (Path("base"), {}, "upstream recommends to give --bpm and --key of the song for LEGO"),
-        (Path("base"), {"bpm": 90}, "upstream recommends to give --key of the song for LEGO"),
-        (Path("base"), {"bpm": 90, "key": "C major"}, None),
-        (None, {}, None),
-    ],
-    ids=["neither", "bpm", "both", "tiny"],
+OF_THE_FORK = (
+    "upstream recommends steps 50, guidance 1, shift 1, the track in upper case, no language model for LEGO"
 )
-def test_what_is_worth_giving_is_said(checkpoint, given, expected):
-    request = Request(Path("x.wav"), checkpoint, "drums", 50, 1.0, 1.0, 1, "mlx", "cpu", **given)
-    assert say.advice([request]) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, f"{OF_THE_FORK}; so does this run; worth giving: --bpm and --key of the song"),
+        ({"bpm": 90}, f"{OF_THE_FORK}; so does this run; worth giving: --key of the song"),
+        ({"bpm": 90, "key": "C major"}, f"{OF_THE_FORK}; so does this run"),
+        (
+            {"bpm": 90, "key": "C major", "steps": 8, "guidance_scale": 7.0},
+            f"{OF_THE_FORK}; this run has steps 8, guidance 7",
+        ),
+        ({"checkpoint": None}, None),
+    ],
+    ids=["neither", "bpm", "both", "other settings", "tiny"],
+)
+def test_what_is_recommended_and_what_is_worth_giving_is_said(given, expected):
+    request = Request(Path("x.wav"), Path("base"), "drums", 50, 1.0, 1.0, 1, "mlx", "cpu")
+    assert say.settings([replace(request, **given)], is_fork=True) == expected
+
+
+def test_of_a_checkout_nothing_is_said_that_it_decides_itself():
+    request = Request(
+        Path("x.wav"), Path("base"), "drums", 50, 1.0, 1.0, 1, "mlx", "cpu", bpm=90, key="C major"
+    )
+    said = say.settings([request], is_fork=False)
+    assert said == "upstream recommends steps 50, guidance 1, shift 1 for LEGO; so does this run"
+
+
+def test_the_defaults_are_what_upstream_recommends():
+    (request,) = Options(Path("x.wav")).requests()
+    assert {name: getattr(request, name) for name in RECOMMENDED} == {
+        "steps": 50,
+        "guidance_scale": 1,
+        "shift": 1,
+    }
 
 
 @pytest.mark.parametrize(
