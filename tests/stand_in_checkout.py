@@ -235,7 +235,7 @@ class AceStepHandler:
 if HABITS.get("precise"):
     class PreciseHandler(AceStepHandler):
         def initialize_service(self, *args, mlx_precision, **kwargs):
-            self.precision = mlx_precision
+            self.precision = "float32" if mlx_precision == "auto" else mlx_precision
             return super().initialize_service(*args, **kwargs)
 
     AceStepHandler = PreciseHandler
