@@ -6,6 +6,7 @@ a lyric encoder layer's down_proj 505,000; float16 ends at 65,504.
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_forms import Tensors, rewrite
+from diffusers.models.transformers.ace_step_transformer import AceStepMLP
 from fork_helper import random_conditions
 from parity_helper import assert_near, relative_l2
 
@@ -25,7 +27,7 @@ from acestep.models.mlx.condition_convert import load_mlx_condition_encoder
 from acestep.models.mlx.dit_convert import convert_and_load
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_generate import mlx_generate_diffusion
-from acestep.models.mlx.dit_model import MLXDiTDecoder
+from acestep.models.mlx.dit_model import MLXDiTDecoder, MLXSwiGLUMLP
 from acestep.models.pytorch import half as torch_half
 from acestep.models.pytorch.half import to_half
 from acestep.models.pytorch.loading import load_condition_encoder, load_decoder
@@ -261,3 +263,60 @@ def test_encoder_overflows_without_scaling(planted: SimpleNamespace, monkeypatch
     to_half(theirs, torch.float16)
     assert not np.isfinite(np.array(ours(mx.array(x.numpy()), mx.array(there.numpy())))).all()
     assert not theirs(x, there).isfinite().all()
+
+
+@pytest.mark.parametrize(("width", "heads"), [(2048, 16), (2560, 20)], ids=["plain", "xl"])
+def test_block_of_real_width(
+    tiny_root: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, width: int, heads: int
+) -> None:
+    """One feed-forward part of the decoder and a residual stream of RESIDUAL before it, float16 on MLX and PyTorch."""
+    config = replace(
+        read_config(tiny_root() / "checkpoints/acestep-v15-base"),
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_attention_heads=heads,
+        num_key_value_heads=8,
+        head_dim=128,
+    )
+    draw = np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return draw.standard_normal(shape, dtype=np.float32)
+
+    weights = {
+        "gate_proj": normal(3 * width, width) / width**0.5,
+        "up_proj": normal(3 * width, width) / width**0.5,
+        "down_proj": normal(width, 3 * width) / (3 * width) ** 0.5,
+    }
+    x = normal(1, 8, width)
+    x[..., CONSTANT] = 10.0
+    for name in ("gate_proj", "up_proj"):
+        weights[name][0] = 0.0
+        weights[name][0, CONSTANT] = GATED**0.5 / 10
+    weights["down_proj"][:, 0] = 0.0
+    weights["down_proj"][LARGE, 0] = DOWN / GATED
+    stream = normal(1, 8, width)
+    stream[..., LARGE] = RESIDUAL
+
+    ours, theirs = MLXSwiGLUMLP(config), AceStepMLP(width, 3 * width).requires_grad_(False)
+    for name, weight in weights.items():
+        getattr(ours, name).weight = mx.array(weight).astype(mx.float16)
+        getattr(theirs, name).weight.copy_(torch.from_numpy(weight))
+    mlx_linear.measure_rows(ours)
+    want = (theirs(torch.from_numpy(x)) + torch.from_numpy(stream)).numpy()
+    to_half(theirs, torch.float16)
+
+    def results() -> dict[str, np.ndarray]:
+        return {
+            "mlx": np.array(ours(mx.array(x)) + mx.array(stream)),
+            "torch": (theirs(torch.from_numpy(x)) + torch.from_numpy(stream)).numpy(),
+        }
+
+    assert np.abs(want[..., LARGE]).min() > 1.8e6
+    others = np.arange(width) != LARGE
+    for backend, got in results().items():
+        assert_near(got[..., LARGE], want[..., LARGE], l2=1e-3, what=f"large channel on {backend}")
+        assert_near(got[..., others], want[..., others], l2=1e-3, what=f"other channels on {backend}")
+    without_scaling(monkeypatch)
+    for backend, got in results().items():
+        assert not np.isfinite(got).all(), backend

@@ -24,6 +24,7 @@ from acestep.models.mlx.dit_generate import draw_noise
 from acestep.models.mlx.model import POSTERIOR_DRAW
 from acestep.models.pytorch.loading import load_condition_encoder, load_decoder, load_text_encoder, load_vae
 from acestep.models.pytorch.loop import torch_generate_diffusion, without_trailing_zeros
+from acestep.models.pytorch.reference import round_timestep_frequencies
 
 SEED = 11
 
@@ -86,7 +87,13 @@ def test_whole_request_equals_a_bare_pipeline(
     guidance: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From the WAV and the words to the stem, at 12 steps; the noise is the run's own, handed to the library."""
+    """From the WAV and the words to the stem, at 12 steps; the noise is the run's own, handed to the library.
+
+    On MLX, as measured, relative L2 of the final latents: all together 2.5e-7 to 6.2e-7, the decoder's loop on the same
+    inputs 2.2e-7 to 6.0e-7, the context latents (apart by 1.1e-7) 1.5e-7 to 2.8e-7, the encoder states (2.1e-7 to
+    2.8e-7) 1.4e-7 to 2.8e-7. The last digit of torch.exp, which depends on the machine, is taken out: it alone moves
+    them by 2.6e-7 to 5.8e-7 here, by more elsewhere.
+    """
     handler = load_handler(shape, use_mlx_dit)
     params = GenerationParams(
         src_audio=str(context_wav),
@@ -122,10 +129,11 @@ def test_whole_request_equals_a_bare_pipeline(
         "latents": torch.from_numpy(run.extra_outputs["noise"]),
     }
     states = []
-    audio = bare_pipeline(tiny_root("base", shape))(
-        **request, callback=lambda _step, _t, latents: states.append(latents)
-    ).audios
-    bound = {True: 1e-5, False: 0.0}[use_mlx_dit]
+    pipeline = bare_pipeline(tiny_root("base", shape))
+    if use_mlx_dit:
+        round_timestep_frequencies(pipeline.transformer)
+    audio = pipeline(**request, callback=lambda _step, _t, latents: states.append(latents)).audios
+    bound = {True: 2e-6, False: 0.0}[use_mlx_dit]
     assert len(states) == 12
     assert_near(run.extra_outputs["target_latents"], states[-1], l2=bound, what="latents")
     assert_near(run.audios[0]["tensor"], audio[0], l2=1e-5, what="stem")
