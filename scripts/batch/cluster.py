@@ -6,6 +6,7 @@ these are on a shared file system.
 
 import logging
 import os
+import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from acestep.errors import BackendError
 from batch.manifest import Song
 from batch.worker import TRIES, Model, Worker
+from smoke import stop
 
 LOCAL = "local"
 SECONDS_TO_CLOSE = 10
@@ -40,7 +42,7 @@ def on_cluster(
         worker = actor.remote(model, out.absolute())
         running[worker.__ray_ready__.remote()] = worker, None
 
-    try:
+    with stop.session.undoing(ray.shutdown):
         for _ in range(min(count, left)):
             start()
         reason = ""
@@ -73,8 +75,6 @@ def on_cluster(
             ray.wait(
                 [worker.close.remote() for worker in idle], num_returns=len(idle), timeout=SECONDS_TO_CLOSE
             )
-    finally:
-        ray.shutdown()
 
 
 def connected(address: str, workers: int | None) -> Any:
@@ -89,8 +89,10 @@ def connected(address: str, workers: int | None) -> Any:
         options |= {"num_cpus": workers or 1, "include_dashboard": False}
     else:
         options |= {"address": address}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
+        signal.signal(signal.SIGTERM, handler)  # Ray puts its own in place
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise BackendError(f"--ray {address}: no cluster can be reached ({last_line(error)})") from None
     return ray

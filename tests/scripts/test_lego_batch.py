@@ -436,6 +436,29 @@ def test_a_cluster_makes_the_same_bytes_and_outlives_a_killed_worker(tmp_path):
     assert not [path for path in (tmp_path / "two").iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: pip install 'ray>=2.40'")
+def test_a_cluster_ends_with_the_batch_that_is_stopped(tmp_path):
+    write_songs(tmp_path, 4)
+    lines = [f'{{"context": "s{i}.wav", "tracks": ["bass"], "steps": 20}}\n' for i in range(4)]
+    manifest_of(tmp_path, "".join(lines))
+    arguments = [sys.executable, str(SCRIPT), "songs.jsonl", "--ray", "local"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("1 of 4"):
+                actors = actors_of(process.pid)
+                process.terminate()
+                break
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "lego_batch: stopped; 1 results are in out/batch; the same command makes the rest" in said
+    assert len(actors) == 1
+    assert not Path(f"/proc/{actors[0]}").exists()
+
+
 def actors_of(driver: int) -> list[int]:
     """Process numbers of the workers that a driver's Ray has started."""
     table = subprocess.run(
