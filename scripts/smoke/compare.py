@@ -125,17 +125,16 @@ class Reference:
     """PyTorch's decoder of a checkpoint on a device; `at` is called with the number of its evaluations so far."""
 
     def __init__(self, request: Request, device: str, at: Callable[[int], None]) -> None:
-        from acestep.models.checkpoint.config import read_config
-        from acestep.models.pytorch.reference import (
-            load_reference_decoder,  # for seconds; --help needs none of it
-        )
+        from acestep.models.checkpoint.config import read_config  # for seconds; --help needs none of it
+        from acestep.models.pytorch.loading import load_decoder
+        from acestep.models.pytorch.reference import load_reference_decoder
 
         if request.checkpoint is None:
             raise ValueError("the request names no checkpoint to load PyTorch's decoder from")
         self.device, self.checkpoint = device, request.checkpoint
-        self.decoder: Any = load_reference_decoder(request.checkpoint, read_config(request.checkpoint)).to(
-            device
-        )
+        # A run of PyTorch's own decoder has PyTorch's own exp, too.
+        load = load_decoder if request.backend == "torch" else load_reference_decoder
+        self.decoder: Any = load(request.checkpoint, read_config(request.checkpoint)).to(device)
         evaluations = itertools.count()
         self.decoder.register_forward_pre_hook(lambda *_: at(next(evaluations)))
         self._given: dict[str, torch.Tensor] = {}

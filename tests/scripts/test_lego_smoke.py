@@ -174,7 +174,8 @@ def test_torch_is_counted_too_and_takes_words_and_a_range(several):
     report = json.loads((out / "report.json").read_text())
     assert (report["evaluated"], report["device"]) == (3, "cpu")
     assert report["stages"][1]["name"] == "velocity at steps 1, 3"
-    assert report["stages"][1]["distance"] == 0.0
+    # The same decoder; for the comparison the two steps are one batch, which rounds in another order.
+    assert report["stages"][1]["distance"] < 1e-6
     assert "comparing with PyTorch at 2 of 3 steps on cpu" in run.stderr
 
 
