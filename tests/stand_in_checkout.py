@@ -87,6 +87,41 @@ class Inner:
     def __call__(self, hidden_states, timestep, **inputs):
         return velocity(hidden_states, timestep, **inputs)
 
+if HABITS.get("computed_by") == "torch.jit":
+    import torch
+    inputs = (torch.zeros(1, 6, 2), torch.zeros(1, 1, 1))
+    TRACED = torch.jit.trace(lambda x, t: x @ torch.eye(2) + t, inputs)
+
+def computed_elsewhere(by, latents, t):
+    import ctypes, subprocess, sys, threading
+    import numpy as np
+    x, t = np.array(latents), np.array(t)[:, None, None]
+    if by == "numpy":
+        return x @ np.eye(2, dtype=np.float32) + t
+    if by == "program":
+        code = "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read())"
+        bytes_of_x = subprocess.run([sys.executable, "-c", code], input=x.tobytes(), capture_output=True).stdout
+        return np.frombuffer(bytes_of_x, np.float32).reshape(x.shape) + t
+    if by == "ctypes":
+        copy = np.empty_like(x)
+        ctypes.memmove(copy.ctypes.data, np.ascontiguousarray(x).ctypes.data, x.nbytes)
+        return copy + t
+    import torch
+
+    def plain(x, t):
+        return x @ torch.eye(2) + t
+
+    x, t = torch.from_numpy(x), torch.from_numpy(t)
+    if by == "torch.jit":
+        return TRACED(x, t).numpy()
+    if by == "torch.compile":
+        return torch.compile(plain, backend="eager")(x, t).numpy()
+    results = []
+    thread = threading.Thread(target=lambda: results.append(plain(x, t).numpy()))
+    thread.start()
+    thread.join()
+    return results[0]
+
 class MLXDecoder:
     scale = 1.0
 
@@ -97,7 +132,11 @@ class MLXDecoder:
         if HABITS.get("torch_inside"):
             import torch
             torch.ones(1, 1) @ torch.ones(1, 1)
-        return self.inner(**inputs), cache
+        velocity = self.inner(**inputs)
+        if HABITS.get("computed_by"):
+            found = computed_elsewhere(HABITS["computed_by"], inputs["hidden_states"], inputs["timestep"])
+            velocity = mx.array(found) * self.scale
+        return velocity, cache
 
 class TorchDecoder:
     def __init__(self):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -45,6 +46,7 @@ def count_call(decoder: Any, plain: Callable[..., Any], calls: Calls, args: Any,
     traced = WatchedStep.running[-1] if WatchedStep.running else None
     if traced is None:
         calls.begin(inputs)
+        evaluate(inputs.get("hidden_states"))
     calls.inside = True
     try:
         with torch_matmuls_counted(calls):
@@ -52,6 +54,7 @@ def count_call(decoder: Any, plain: Callable[..., Any], calls: Calls, args: Any,
     finally:
         calls.inside = False
     if traced is None:
+        calls.not_by_mlx += not computed_by_mlx(first_of(result), inputs.get("hidden_states"))
         calls.end(inputs, first_of(result))
     else:
         traced.reached_decoder(inputs, first_of(result))
@@ -70,6 +73,31 @@ def torch_matmuls_counted(calls: Calls) -> Any:
             return func(*args, **(kwargs or {}))
 
     return Count()
+
+
+def evaluate(latents: Any) -> None:
+    """Computes an array of MLX now: the graph of what follows from it is then one evaluation's alone."""
+    import mlx.core as mx
+
+    if isinstance(latents, mx.array):
+        mx.eval(latents)
+
+
+def computed_by_mlx(velocity: Any, latents: Any) -> bool:
+    """Whether a velocity follows from the latents by operations of MLX; true where the latents cannot be seen.
+
+    Not so where the latents left MLX (for PyTorch in any form, numpy, another thread or program) and the velocity came
+    back as numbers, and where a decoder evaluates its own arrays: MLX forgets then what they were computed from.
+    """
+    import mlx.core as mx
+
+    if not isinstance(latents, mx.array):
+        return True
+    if not isinstance(velocity, mx.array):
+        return False
+    graph = io.StringIO()
+    mx.export_to_dot(graph, velocity=velocity, latents=latents)
+    return '"latents" -> ' in graph.getvalue()
 
 
 class WatchedStep:

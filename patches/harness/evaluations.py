@@ -22,6 +22,8 @@ class Calls:
     A batch of twice `batch_size` holds the unconditional branch behind the conditional one; `first` has the latter.
     With a folder to record in, FOLDER/0.npy and so on hold float32 [2 or 3, batch, frames, channels]: latents,
     conditional velocity and, where there is one, the unconditional. not_recorded: why there are none, else None.
+    torch_matmuls, not_by_mlx: of an MLX decoder, the matmuls that PyTorch did and the evaluations whose velocity MLX
+    did not compute from the latents.
     """
 
     def __init__(self, batch_size: int, tell: Callable[[int], None] = lambda _: None) -> None:
@@ -36,6 +38,7 @@ class Calls:
         self.timesteps: list[float] = []
         self.first: dict[str, np.ndarray] = {}
         self.torch_matmuls = 0
+        self.not_by_mlx = 0
         self.not_recorded: str | None = None
         self._folder = folder
         if folder is not None:

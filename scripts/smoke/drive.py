@@ -148,6 +148,7 @@ def generate(
         "timesteps": watched.requested.timesteps,
         "not_recorded": watched.requested.not_recorded,
         "torch_matmuls": watched.mlx.torch_matmuls,
+        "not_by_mlx": watched.mlx.not_by_mlx,
         "torch_evaluations": len(watched.torch.timesteps),
         "mlx_failure": next(iter(watched.failures), None),
         "time_costs": {key: value for key, value in time_costs.items() if isinstance(value, (int, float))},

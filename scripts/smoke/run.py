@@ -113,6 +113,12 @@ def fallback(seen: Mapping[str, Any]) -> str | None:
             f"MLX was requested, but the decoder that goes by its name made {seen['torch_matmuls']} matmuls in PyTorch "
             f"in {len(seen['timesteps'])} evaluations"
         )
+    if seen["not_by_mlx"]:
+        return (
+            f"MLX was requested, but in {seen['not_by_mlx']} of {len(seen['timesteps'])} evaluations the decoder's "
+            f"velocity was not computed from the latents by MLX: by another library or program, or out of sight, "
+            f"because the decoder calls mx.eval on its own arrays"
+        )
     if not on_torch and "dit_encoder_time_cost" not in seen["time_costs"]:
         return None
     if seen["mlx_failure"]:

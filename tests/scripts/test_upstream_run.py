@@ -652,6 +652,19 @@ class TestCheats:
             "in 7 evaluations"
         }
 
+    @pytest.mark.parametrize(
+        "by", ["torch.jit", "torch.compile", "torch in a thread", "numpy", "ctypes", "program"]
+    )
+    def test_a_velocity_that_mlx_did_not_compute(self, drive, by):
+        """Right numbers, so that nothing but the way they were made gives it away.
+
+        torch.compile fails after the first, inside a block in which PyTorch's calls are counted.
+        """
+        counts = "1 of 2" if by == "torch.compile" else "7 of 7"
+        assert failing(drive(computed_by=by))["backend"].startswith(
+            f"MLX was requested, but in {counts} evaluations the decoder's velocity was not computed from the latents"
+        )
+
     def test_a_stored_second_stem(self, tmp_path):
         root = write_checkout(tmp_path / "tree", stores=True)
         tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root)
