@@ -1,8 +1,8 @@
-"""Errors whose message is one whole sentence for the person at the keyboard."""
+"""Errors whose message is one sentence for the user."""
 
 
 class AceStepError(Exception):
-    """Anything this package refuses or cannot do; str() of it says what, and what to do instead."""
+    """Base class: str() of it says what was refused or failed, and what to do."""
 
 
 class RequestError(AceStepError):
@@ -10,16 +10,16 @@ class RequestError(AceStepError):
 
 
 class AudioError(AceStepError):
-    """The context audio cannot serve: missing, unreadable, empty, silent, too short, ..."""
+    """The context audio cannot be used: missing, unreadable, empty, silent, too short, ..."""
 
 
 class CheckpointError(AceStepError):
-    """The checkpoint cannot serve: missing, half-copied, of another model, turbo."""
+    """The checkpoint cannot be used: missing, half-copied, of another model, turbo."""
 
 
 class BackendError(AceStepError):
-    """The chosen backend is not there or failed in the middle of a run; nothing else was run instead."""
+    """The chosen backend is not installed or failed during a run; no other was run in its place."""
 
 
 class OutputError(AceStepError):
-    """The stems cannot be written where they were asked for."""
+    """The stems cannot be written to the requested folder."""

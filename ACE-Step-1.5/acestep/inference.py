@@ -112,9 +112,9 @@ class GenerationParams:
 class GenerationConfig:
     """Batch, seeds and file format. The fields are upstream's, in upstream's order.
 
-    seeds: one or a sequence, for the first items of the batch; what lacks is drawn at random. Without seeds,
+    seeds: one or a sequence, for the first items of the batch; missing ones are random. Without seeds,
     params.seed for the first item and its successors for the rest. use_random_seed: None, the default, draws seeds
-    where none are given; True draws all of them, whatever is given, as upstream does; False draws only what lacks.
+    where none are given; True draws all of them, whatever is given, as upstream does; False draws only missing ones.
     audio_format: wav, wav32, flac, mp3 or opus; the mp3_ fields are for mp3 alone.
     """
 
@@ -135,12 +135,11 @@ class GenerationConfig:
 
 @dataclass
 class GenerationResult:
-    """What came of a request.
+    """The result of a request.
 
     audios: a dict for each stem with `audio` (float32 [2, samples], numpy), `tensor` (the same as a PyTorch tensor,
-    made where it is asked for), `sample_rate`, `seed`, `path` (None where
-    nothing was saved), `peak`, `rms` and the share of
-    `clipped` samples before any gain, the `gain` applied since. extra_outputs: `time_costs` (keys
+    made when it is read), `sample_rate`, `seed`, `path` (None where nothing was saved), `peak`, `rms` and the share of
+    `clipped` samples before any gain, and the `gain` that was applied to them. extra_outputs: `time_costs` (keys
     prefixed dit_), `timesteps`, `context_audio`, and the numpy arrays that both backends can be compared on: `noise`,
     `context_latents`, `encoder_hidden_states`, `encoder_attention_mask`, `null_condition_emb`, `target_latents`.
     """
@@ -170,9 +169,8 @@ def _check_arguments(params: Any, config: Any, save_dir: Any) -> Path | None:
 
 
 def _failure(error: AceStepError, audios: list[dict[str, Any]] | None = None) -> GenerationResult:
-    sentence = (
-        str(error).encode("utf-8", "backslashreplace").decode("utf-8")
-    )  # a path may hold undecodable bytes
+    # a path may hold bytes that are not UTF-8
+    sentence = str(error).encode("utf-8", "backslashreplace").decode("utf-8")
     return GenerationResult(
         audios=audios or [], success=False, error=sentence, status_message=sentence, exception=error
     )
@@ -188,18 +186,16 @@ def generate_music(
 ) -> GenerationResult:
     """Generates one stem for each seed and saves them below save_dir, where one is given.
 
-    llm_handler is not used: LEGO has no use for a language model. progress is called as progress(fraction,
-    desc=...); if it raises before the run, nothing is generated, if it raises after, the stems are there.
-    A refusal or a failure comes back as `success=False` with the sentence in `error`; stems that were generated and
-    could not be saved are in `audios` all the same.
+    llm_handler is not used: LEGO needs no language model. progress is called as progress(fraction, desc=...); if it
+    raises before the run, nothing is generated, if it raises afterwards, the stems are returned.
+    A refusal or a failure is returned as `success=False` with the sentence in `error`; stems that were generated and
+    could not be saved are in `audios`.
     """
     try:
         return _generate(dit_handler, params, config, save_dir, progress)
     except AceStepError as error:
         return _failure(error)
-    except (
-        Exception
-    ) as error:  # whatever a damaged checkpoint or an odd argument leads to is a result, not a raise
+    except Exception as error:  # callers are promised a result for any argument and any checkpoint
         sentence = f"the request failed unexpectedly ({show(error)}); nothing was saved"
         failure = BackendError(sentence)
         failure.__cause__ = error
@@ -242,7 +238,7 @@ def _generate(
     message = f"{len(audios)} stem(s) generated in {steps} steps"
     try:
         report.tell(1.0, "Done")
-    except RequestError as error:  # the stems are finished: it is told, and they are handed out
+    except RequestError as error:  # the stems are finished and are returned, the message says what failed
         message = f"{message}; {error}"
     kept = {key: value for key, value in outputs.items() if key not in ("audios", "levels", "sample_rate")}
     kept["time_costs"] = {f"dit_{key}": value for key, value in outputs["time_costs"].items()}

@@ -21,9 +21,9 @@ def normalization_gain(params: "GenerationParams", peak: float) -> float:
 
 
 class Stem(dict[str, Any]):
-    """A stem's dict. `tensor`, which upstream's callers read, is made of `audio` when it is asked for.
+    """A stem's dict. `tensor`, which upstream's callers read, is made of `audio` when it is read.
 
-    So PyTorch is imported for those who read it and for nobody else.
+    PyTorch is imported only where it is read.
     """
 
     def __missing__(self, key: str) -> Any:

@@ -109,7 +109,7 @@ def test_end_that_is_no_time(value: float) -> None:
 
 def test_text_that_is_no_unicode() -> None:
     assert refusal(caption="warm \udc80") == (
-        "caption holds '\\udc80' at position 5, which is no character; give valid Unicode text"
+        "caption holds '\\udc80' at position 5, which is not a character; give valid Unicode text"
     )
 
 

@@ -1,4 +1,4 @@
-"""What config.json says of a checkpoint: the keys that shape the models, checked, never guessed."""
+"""config.json of a checkpoint: the keys that shape the models. Each is required and checked."""
 
 import json
 import math
@@ -72,6 +72,7 @@ FIXED: dict[str, tuple[Any, str]] = {
     "hidden_act": ("silu", '"silu"'),
     "use_sliding_window": (True, "true"),
     "rope_scaling": (None, "null"),
+    "quantization_config": (None, "null"),
 }
 MAX_LAYERS, MAX_SIZE = 1000, 1_000_000
 TIMBRE_SECONDS = 30  # of silence for the timbre encoder; diffusers' layout does not say, its pipeline does
@@ -119,7 +120,7 @@ class _Entry:
 
 
 def _entries(path: Path, found: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, _Entry]:
-    """keys: a name of ours -> the file's; CheckpointError where the file lacks one."""
+    """keys: field of ModelConfig -> key of the file; CheckpointError where one is missing."""
     if missing := [key for key in keys.values() if key not in found]:
         raise _missing(path, missing)
     return {name: _Entry(path, key, found[key]) for name, key in keys.items()}
@@ -135,10 +136,13 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def check_fixed_keys(path: Path, found: Mapping[str, Any]) -> None:
-    """CheckpointError where a key that may be left out asks for a model that this code does not compute."""
+    """CheckpointError where an optional key has a value that is not implemented."""
     for key, (value, text) in FIXED.items():
         if key in found and (found[key] != value or type(found[key]) is not type(value)):
             raise _Entry(path, key, found[key]).wrong(f"{text}, the only one that is implemented")
+    rope = {"rope_type": "default", "rope_theta": found.get("rope_theta")}
+    if found.get("rope_parameters") not in (None, rope):
+        raise _Entry(path, "rope_parameters", found["rope_parameters"]).wrong(f"null or {json.dumps(rope)}")
     version = found.get("model_version")
     if isinstance(version, str) and "turbo" in version and found.get("is_turbo") is False:
         raise CheckpointError(
@@ -147,7 +151,7 @@ def check_fixed_keys(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def check_library_config(path: Path) -> None:
-    """CheckpointError for a config.json that a library would load as another model, or without end."""
+    """CheckpointError for values that a library would take for another model, or for one of endless size."""
     found = read_json(path)
     if found.get("quantization_config") is not None:
         raise _Entry(path, "quantization_config", found["quantization_config"]).wrong("none")

@@ -36,7 +36,7 @@ class Layout:
 
 
 def find_layout(folder: Path) -> Layout:
-    """The layout of a checkpoint folder, told by what is in it; whether all of it is there is not looked at."""
+    """The layout of a checkpoint folder, by the files in it; whether it is complete is not checked."""
     if not os.path.isdir(folder):  # unlike Path.is_dir it raises nothing for a name that is too long
         raise CheckpointError(
             f"checkpoint folder {folder} does not exist; give one that holds config.json (upstream's layout) or "

@@ -27,7 +27,7 @@ def _rebuild_tensor(
     """What torch._utils._rebuild_tensor_v2 makes."""
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     if offset < 0 or min(stride, default=0) < 0 or min(shape, default=1) < 1 or last >= storage.size:
-        raise _Refused("its shape reaches beyond its numbers")
+        raise _Refused("its shape is larger than its data")
     return np.lib.stride_tricks.as_strided(
         storage[offset:], shape, [step * storage.itemsize for step in stride], writeable=False
     )

@@ -1,4 +1,4 @@
-"""The weight files of a checkpoint and the names of what is in them: upstream's, whichever layout it has."""
+"""The weight files of a checkpoint in either layout; tensors are named as upstream names them."""
 
 import json
 import math
@@ -27,6 +27,7 @@ TRANSFORMERS_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
 # What weights may be stored in, by safetensors' names, and what numpy reads it as.
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 QUANTISED_DTYPE = "U32"
+ADAPTER_CONFIG = "adapter_config.json"  # of PEFT
 VALUES_AT_ONCE = 2**22
 # Tensors read from a file before it is opened anew: while it is open, all that was read counts as memory in use.
 READ_AT_ONCE = 16
@@ -51,7 +52,7 @@ def diffusers_name(key: str) -> str:
 
 
 def upstream_name(key: str) -> str:
-    """The way back: diffusers' name of a tensor as upstream's checkpoint has it, without a prefix."""
+    """The inverse of `diffusers_name`."""
     for theirs, ours in _DIFFUSERS_NAMES:
         key = key.replace(ours, theirs)
     return key
@@ -68,6 +69,11 @@ def name_keys(what: str, keys: Collection[str]) -> str:
 
 def weight_files(folder: Path, stem: str = TRANSFORMERS_STEM) -> list[Path]:
     """The safetensors of one model: {stem}.safetensors, or every shard that its index names."""
+    if (folder / ADAPTER_CONFIG).exists():
+        raise CheckpointError(
+            f"{folder} has {ADAPTER_CONFIG}: LoRA and other adapters are not applied; merge it into the weights first, "
+            f"or remove it"
+        )
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file() and index.is_file():
         raise CheckpointError(

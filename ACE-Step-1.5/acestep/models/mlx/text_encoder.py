@@ -4,29 +4,12 @@ Written here because mlx-lm, which has a Qwen3, imports transformers wherever an
 transformers' Qwen3Model on the same weights, to the last digits of float32; parameter names are the checkpoint's.
 """
 
-from dataclasses import dataclass
-
 import mlx.core as mx
 import mlx.nn as nn
 
+from acestep.models.checkpoint.text_config import TextEncoderConfig
 from acestep.models.mlx.condition_encoder import MASKED, MLXEncoderLayer
 from acestep.models.mlx.rope import rotary_tables
-
-
-@dataclass(frozen=True)
-class TextEncoderConfig:
-    """The text encoder's config.json, by its own key names."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    rms_norm_eps: float
-    rope_theta: float
-    attention_bias: bool
 
 
 class MLXTextEncoder(nn.Module):

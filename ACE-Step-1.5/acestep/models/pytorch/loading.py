@@ -10,11 +10,11 @@ from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncod
 from transformers import Qwen3Model
 
 from acestep.constants import LATENT_FRAMES_PER_SECOND, SAMPLE_RATE
-from acestep.core.generation.handler.request_values import show
 from acestep.errors import CheckpointError
-from acestep.models.checkpoint.config import ModelConfig, check_library_config, read_json
+from acestep.models.checkpoint.config import ModelConfig, check_library_config
 from acestep.models.checkpoint.layout import find_layout
 from acestep.models.checkpoint.silence import SILENCE, load_silence_latent
+from acestep.models.checkpoint.text_config import read_text_encoder_config
 from acestep.models.checkpoint.weights import (
     DECODER_PREFIX,
     DIFFUSERS_STEM,
@@ -27,8 +27,6 @@ from acestep.models.checkpoint.weights import (
     read_float32,
     weight_files,
 )
-
-TEXT_MODEL_TYPE = "qwen3"
 
 
 def _first_line(error: Exception) -> str:
@@ -167,12 +165,7 @@ def load_vae(folder: Path, config: ModelConfig) -> AutoencoderOobleck:
 
 def load_text_encoder(folder: Path, config: ModelConfig) -> Qwen3Model:
     """The text encoder, float32 on the CPU."""
-    path = folder / "config.json"
-    if (kind := read_json(path).get("model_type")) != TEXT_MODEL_TYPE:
-        raise CheckpointError(
-            f"{path}: 'model_type' is {show(kind)}, expected '{TEXT_MODEL_TYPE}'; "
-            f"give the text encoder of the same checkpoint"
-        )
+    read_text_encoder_config(folder, config)
     encoder: Qwen3Model = _load_pretrained(
         Qwen3Model,
         folder,
@@ -180,9 +173,4 @@ def load_text_encoder(folder: Path, config: ModelConfig) -> Qwen3Model:
         ignore_mismatched_sizes=True,  # they are listed then, and refused by name
         trust_remote_code=False,
     )
-    if encoder.config.hidden_size != config.text_hidden_dim:
-        raise CheckpointError(
-            f"{folder} is {encoder.config.hidden_size} wide, the DiT's config.json asks for text_hidden_dim "
-            f"{config.text_hidden_dim}; give the text encoder of the same checkpoint"
-        )
     return encoder

@@ -16,10 +16,11 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 from acestep.core.generation.handler.prompts import format_prompt
 from acestep.errors import CheckpointError
 from acestep.models.checkpoint.config import ModelConfig, read_config
+from acestep.models.checkpoint.text_config import TextEncoderConfig
 from acestep.models.checkpoint.tokenizer import load_tokenizer
 from acestep.models.mlx.loading import load_strictly
 from acestep.models.mlx.text_convert import load_mlx_text_encoder
-from acestep.models.mlx.text_encoder import MLXTextEncoder, TextEncoderConfig
+from acestep.models.mlx.text_encoder import MLXTextEncoder
 
 PROMPT = format_prompt("Generate the VOCALS track:", "warm lead, soft", 120, "C major", "4", 12.0)
 

@@ -16,7 +16,7 @@ class ConditioningTargetMixin:
     model: ConditionModel
 
     def _encode_audio_to_latents(self, audio: np.ndarray, seeds: list[int]) -> np.ndarray:
-        """[2, samples] -> source latents [batch, frames, 64], at least 128 frames, filled up with those of silence.
+        """[2, samples] -> source latents [batch, frames, 64], at least 128 frames, padded with silence latents.
 
         The VAE gives a distribution; it is sampled with each item's seed, so that a run can be repeated, alone or
         in a batch.

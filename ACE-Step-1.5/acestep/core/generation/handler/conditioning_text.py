@@ -74,7 +74,7 @@ class ConditioningTextMixin:
     ) -> dict[str, np.ndarray]:
         """Text states [1, length, text width], lyric states likewise, and a bool mask [1, length] of each.
 
-        They are one item's, which serves a batch. The lyrics' states are embeddings: the lyric encoder does the rest.
+        They are one item's and are repeated for a batch. The lyrics' states are embeddings: the lyric encoder's input.
         RequestError where the prompt or the lyrics have too many tokens.
         """
         text = prompt_tokens(self.text_tokenizer, instruction, caption, bpm, keyscale, timesignature, seconds)

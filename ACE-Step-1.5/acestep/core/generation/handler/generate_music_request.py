@@ -172,7 +172,7 @@ def _check_text(name: str, value: Any) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise RequestError(
-            f"{name} holds {value[error.start]!a} at position {error.start}, which is no character; "
+            f"{name} holds {value[error.start]!a} at position {error.start}, which is not a character; "
             f"give valid Unicode text"
         ) from None
 
@@ -186,8 +186,8 @@ def _context_path(value: Any) -> str:
 def resolve_seeds(params: "GenerationParams", config: "GenerationConfig") -> list[int]:
     """One seed for each item of the batch, of a request that `check_request` returned.
 
-    use_random_seed True draws all of them. Otherwise config.seeds are taken, a single one or a sequence, and what
-    lacks is drawn; without them params.seed and its successors; without that all are drawn, unless use_random_seed
+    use_random_seed True draws all of them. Otherwise config.seeds are taken, a single one or a sequence, and missing
+    ones are drawn; without them params.seed and its successors; without that all are drawn, unless use_random_seed
     is False: then RequestError.
     """
     drawn = [random.randint(0, MAX_SEED) for _ in range(config.batch_size)]

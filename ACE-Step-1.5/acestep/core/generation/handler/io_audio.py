@@ -1,4 +1,4 @@
-"""The context audio: read, judged, brought to 48 kHz stereo."""
+"""The context audio: read, checked, converted to 48 kHz stereo."""
 
 import os
 from pathlib import Path
@@ -25,9 +25,9 @@ class _StreamedFile(soundfile.SoundFile):
 
 
 def read_audio(path: Path) -> tuple[np.ndarray, int]:
-    """Samples [samples, channels] as float32 and their rate; AudioError says why a file cannot serve.
+    """Samples [samples, channels] as float32 and their rate; AudioError says why a file cannot be used.
 
-    A file that is too long is refused by its header; where that does not say, no more is read than could serve.
+    A file that is too long is refused by its header; where that does not say, reading ends at the longest possible.
     """
     if not os.path.exists(path):  # unlike Path.exists it raises nothing for a name that is too long
         raise AudioError(f"context audio {path} does not exist; {GIVE}")
@@ -36,7 +36,7 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
     if path.stat().st_size == 0:
         raise AudioError(f"context audio {path} is empty (0 bytes); {GIVE}")
     if path.suffix.lower() == ".raw":
-        raise AudioError(f"context audio {path} has no header that tells its rate and channels; {GIVE}")
+        raise AudioError(f"context audio {path} has no header with its rate and channels; {GIVE}")
     try:
         with _StreamedFile(os.fsencode(path)) as file:  # a path may hold bytes that are not UTF-8
             check_header(file.frames, file.samplerate, file.channels, path)
@@ -47,7 +47,7 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
 
 
 def check_header(frames: int, rate: int, channels: int, path: Path) -> None:
-    """Refuses, before a sample is read, wrong channels, rates that no recording has, and what is too long."""
+    """AudioError for the number of channels, the sample rate or the length, before a sample is read."""
     if channels > 2:
         raise AudioError(f"context audio {path} has {channels} channels; mix it down to stereo or mono first")
     if not MIN_RATE <= rate <= MAX_RATE:
@@ -77,7 +77,7 @@ def _too_long(path: Path, length: str) -> AudioError:
 
 
 def check_audio(samples: np.ndarray, rate: int, path: Path) -> None:
-    """Refuses what no stem could fit: too short, NaN, silent throughout."""
+    """AudioError for a context that is too short, holds NaN or is silent throughout."""
     seconds = len(samples) / rate
     if seconds < MIN_CONTEXT_SECONDS:
         raise AudioError(

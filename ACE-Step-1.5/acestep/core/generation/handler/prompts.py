@@ -1,4 +1,4 @@
-"""The texts that the model was trained on, to the letter: instruction, prompt and lyrics.
+"""The texts that the model was trained on, character by character: instruction, prompt and lyrics.
 
 A test holds them to diffusers' AceStepPipeline.
 """

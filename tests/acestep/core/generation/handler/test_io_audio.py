@@ -262,9 +262,7 @@ class TestPaths:
     def test_no_header(self, tmp_path: Path) -> None:
         path = tmp_path / "samples.raw"
         path.write_bytes(bytes(range(256)) * 400)
-        assert refusal(path) == (
-            f"context audio {path} has no header that tells its rate and channels; {KINDS}"
-        )
+        assert refusal(path) == (f"context audio {path} has no header with its rate and channels; {KINDS}")
 
     def test_m4a(self, tmp_path: Path) -> None:
         path = tmp_path / "song.m4a"
