@@ -24,7 +24,9 @@ MOST_NAMES = 3
 @contextmanager
 def scratch_folder(out: Path) -> Iterator[Path]:
     """A scratch folder below `out`, removed afterwards; RequestError where `out` cannot be written to."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    made = [
+        folder for folder in (out, *out.parents) if not os.path.exists(folder)
+    ]  # False for a name that is too long
     created: list[Path] = []
 
     def clean() -> None:
@@ -44,7 +46,7 @@ def scratch_folder(out: Path) -> Iterator[Path]:
                     lock = os.open(created[0] / LOCK, os.O_CREAT | os.O_RDWR)
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            reason = "it is a file" if out.is_file() else error.strerror or error
+            reason = "it is a file" if os.path.isfile(out) else error.strerror or error
             raise RequestError(
                 f"--out {out} cannot be written to ({reason}); give a folder in which a new one can be made"
             ) from None

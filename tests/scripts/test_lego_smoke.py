@@ -362,6 +362,18 @@ def test_an_out_that_is_not_utf_8_is_refused_where_the_tiny_checkpoint_is_to_be_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_out_whose_name_is_too_long_is_refused(tmp_path, capsys, monkeypatch):
+    import lego_smoke
+
+    out = tmp_path / ("x" * 300)
+    monkeypatch.setattr(sys, "argv", ["lego_smoke.py", "--out", str(out)])
+    assert lego_smoke.main() == 2
+    assert capsys.readouterr().err.strip() == (
+        f"lego_smoke: --out {out} cannot be written to (File name too long); "
+        f"give a folder in which a new one can be made"
+    )
+
+
 def test_help_lists_every_option(tmp_path):
     run = smoke("--help", folder=tmp_path)
     assert run.returncode == 0
