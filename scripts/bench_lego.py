@@ -11,6 +11,7 @@ from typing import Annotated
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "ACE-Step-1.5"), str(ROOT / "scripts"), str(ROOT)]
+os.environ["MLX_ENABLE_TF32"] = "0"  # before mlx is imported: the sides are to compute the same
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
@@ -60,6 +61,7 @@ def stem(
     low_memory: Annotated[
         bool | None, typer.Option(help="Load this fork's parts one after another.", show_default="if needed")
     ] = None,
+    dtype: Annotated[str, typer.Option(help="Of this fork's matrices.")] = "float32",
     context: Annotated[
         Path, typer.Option(help="Audio, repeated or cut to the length.", show_default="scripts/smoke.wav")
     ] = ROOT / "scripts/smoke.wav",
@@ -81,6 +83,7 @@ def stem(
         checkouts=checkouts,
         torch=torch,
         low_memory=low_memory,
+        dtype=dtype,
     )
     return run_stems(order, out, Console(), write_tiny)
 

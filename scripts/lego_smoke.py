@@ -157,6 +157,10 @@ def smoke(
             show_default="float32; torch on cuda: bfloat16, float16 where its hardware lacks that",
         ),
     ] = AUTO,
+    low_memory: Annotated[
+        bool | None,
+        typer.Option(help="On mlx: hold one part of the checkpoint at a time.", show_default="if needed"),
+    ] = None,
     before: Annotated[
         bool | None,
         typer.Option(
@@ -223,6 +227,7 @@ def smoke(
         backend=backend,
         device=device,
         dtype=dtype,
+        low_memory=low_memory,
         before=before,
         acestep_root=acestep_root,
         python=python,

@@ -20,6 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "ACE-Step-1.5"), str(ROOT / "scripts")]
+os.environ["MLX_ENABLE_TF32"] = "0"  # before mlx is imported: the bound is float32's
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 warnings.filterwarnings("ignore", category=FutureWarning)
 

@@ -14,6 +14,9 @@ import pytest
 # the first example of a test may import torch
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
+os.environ["MLX_ENABLE_TF32"] = (
+    "0"  # before mlx is imported: on some devices it would halve the digits of float32
+)
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

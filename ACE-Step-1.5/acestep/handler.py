@@ -40,4 +40,5 @@ class AceStepHandler(
         self.precision = "float32"
         self.precision_note: str | None = None
         self.device = "cpu"
+        self.low_memory_note = ""  # a sentence where the parts are loaded when they are needed
         self.lock = threading.Lock()

@@ -3,8 +3,8 @@
 usage: python stem_child.py ORDER
 
 ORDER is JSON: `side` (fork, checkout or torch), `root` (the folder that holds the `acestep` package), `checkpoint`,
-`context`, `steps`, `guidance_scale`, `low_memory`. The last line of standard output is JSON. A checkout runs under its
-own interpreter: nothing is needed of it but what the checkout needs.
+`context`, `steps`, `guidance_scale`, `options` (more that the handler's loader is given). The last line of standard
+output is JSON. A checkout runs under its own interpreter: nothing is needed of it but what the checkout needs.
 """
 
 from __future__ import annotations
@@ -85,7 +85,6 @@ def handler_stem(order: dict[str, Any], clock: PartClock) -> list[str]:
     if override := tree.override_mlx_available():
         notes.append(override)
     handler = handlers.AceStepHandler()
-    options = {} if order["low_memory"] is None else {"low_memory": order["low_memory"]}
     message, loaded = clock.measure(
         LOAD,
         lambda: handler.initialize_service(
@@ -93,7 +92,7 @@ def handler_stem(order: dict[str, Any], clock: PartClock) -> list[str]:
             config_path=checkpoint.name,
             device="cpu",
             use_mlx_dit=True,
-            **options,
+            **order["options"],
         ),
     )
     if not loaded or "MLX DiT: Active" not in message:

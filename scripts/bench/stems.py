@@ -31,7 +31,6 @@ FORK = REPOSITORY / "ACE-Step-1.5"
 FORK_SIDE, TORCH_SIDE = "fork", "torch"
 NAMES = {FORK_SIDE: "this fork", TORCH_SIDE: "AceStepPipeline"}
 TOTAL = "stem"  # all parts but loading
-TF32_OFF = {"MLX_ENABLE_TF32": "0"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class StemOrder:
     checkouts: Sequence[Checkout]
     torch: bool
     low_memory: bool | None
+    dtype: str
 
     def __post_init__(self) -> None:
         for checkout in self.checkouts:
@@ -72,10 +72,12 @@ def run_child(side: Side, order: StemOrder, context: Path) -> dict[str, Any]:
         "context": str(context.absolute()),
         "steps": order.steps,
         "guidance_scale": order.guidance_scale,
-        "low_memory": order.low_memory if side.kind == FORK_SIDE else None,
+        "options": {"low_memory": order.low_memory, "mlx_precision": order.dtype}
+        if side.kind == FORK_SIDE
+        else {},
     }
     blas, _ = openblas_environment()
-    environment = {**os.environ, **TF32_OFF, **side.tree.environment, **blas}
+    environment = {**os.environ, **side.tree.environment, **blas}
     done = subprocess.run(
         [side.tree.python, str(CHILD), json.dumps(fields)],
         env=environment,
@@ -165,6 +167,7 @@ def run_stems(order: StemOrder, out: Path, console: Console, write_tiny: Any) ->
                 "guidance_scale": order.guidance_scale,
                 "checkpoint": None if order.checkpoint is None else str(order.checkpoint),
                 "low_memory": order.low_memory,
+                "dtype": order.dtype,
             },
             "multiply_adds": stem_work(checkpoint, order.seconds, order.steps),
             "sides": {name: figures(of_side) for name, of_side in runs.items()},

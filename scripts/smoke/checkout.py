@@ -67,6 +67,11 @@ class Checkout:
                 f"--dtype {request.dtype} is for this fork's decoder; a checkout that is run with --acestep-root "
                 f"chooses its own precision: leave it out"
             )
+        if request.low_memory is not None:
+            raise RequestError(
+                "--low-memory is for this fork; a checkout that is run with --acestep-root manages its own memory: "
+                "leave it out"
+            )
         try:
             locate(self.root)
         except WrongFolder as error:

@@ -78,8 +78,9 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
         raise tree.problem(message, tree.version_hint(model_imports))
     if getattr(handler, "use_mlx_vae", False):
         notes.append("the checkout's VAE ran in MLX")
-    if note := getattr(handler, "precision_note", None):
-        notes.append(note)
+    for note in (getattr(handler, "precision_note", None), getattr(handler, "low_memory_note", None)):
+        if note:
+            notes.append(note)
 
     steps = 0
     watched = watch.Watched(
@@ -108,6 +109,7 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
             "load_seconds": load_seconds,
             "encodings": encodings.counts(),
             "versions": versions(),
+            "tf32": tf32() if on_mlx else "",
         }
         write_json(files / "run.json", {**shared, **run, "notes": notes + run["notes"]})
         tell("done", 0, 0)
@@ -175,7 +177,7 @@ def load(handler: Any, order: dict[str, Any]) -> tuple[str, bool]:
         config_path=checkpoint.name,
         device=order["device"],
         use_mlx_dit=order["backend"] == "mlx",
-        **{name: value for name, value in order["precision"].items() if name in known},
+        **{name: value for name, value in order["loading"].items() if name in known},
     )
     return message, loaded
 
@@ -203,6 +205,16 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def tf32() -> str:
+    """Whether MLX's float32 matmuls may be computed in TF32, where the device has it, which loses half the digits."""
+    setting = os.environ.get("MLX_ENABLE_TF32")
+    return (
+        "off"
+        if setting == "0"
+        else f"on ({'the default' if setting is None else f'MLX_ENABLE_TF32={setting}'})"
+    )
 
 
 def place(error: Exception) -> str:

@@ -46,5 +46,5 @@ class Encodings:
 
 def model_in(part: Any, attribute: str) -> Any:
     """The model that a handler's part holds under this name, else the part itself."""
-    held = vars(part).get(attribute) if hasattr(part, "__dict__") else None
+    held = getattr(part, attribute, None)
     return part if held is None else held

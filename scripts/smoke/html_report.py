@@ -73,7 +73,7 @@ def write_html(
         range_db=RANGE_DB,
         frequencies=[(words.pitch(hz), 100 * height_of(hz, SAMPLE_RATE)) for hz in LABELLED_HZ],
         seconds=spent(report["time_costs"]),
-        versions=versions(run["versions"], report["machine"]["versions"]),
+        versions=versions(run["versions"], report["machine"]["versions"], report["tf32"]),
         command=command_line(report["machine"]["command"]),
         made=datetime.now().astimezone(),
     )  # fmt: skip
@@ -142,11 +142,12 @@ def spent(time_costs: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def versions(run: Mapping[str, str], reference: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
-    """By heading; one alone where the run and PyTorch's side were computed with the same."""
+def versions(run: Mapping[str, str], reference: Mapping[str, str], tf32: str) -> dict[str, Mapping[str, str]]:
+    """By heading; one alone where the run and PyTorch's side were computed with the same. tf32: "" on PyTorch."""
+    of_run = {**run, "TF32 of mlx": tf32} if tf32 else run
     if run == reference:
-        return {"Versions": run}
-    return {"Versions of the run": run, "Versions of PyTorch's side": reference}
+        return {"Versions": of_run}
+    return {"Versions of the run": of_run, "Versions of PyTorch's side": reference}
 
 
 @cache

@@ -54,6 +54,7 @@ class Options:
     backend: str = BACKENDS[0]
     device: str = AUTO
     dtype: str = AUTO
+    low_memory: bool | None = None
     before: bool | None = None
     acestep_root: Path | None = None
     python: Path | None = None
@@ -119,6 +120,7 @@ class Options:
             start=self.start,
             end=self.end,
             dtype=self.dtype,
+            low_memory=self.low_memory,
             gain_db=self.gain_db,
             **first,
         )

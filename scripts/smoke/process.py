@@ -40,7 +40,7 @@ class Process:
             "checkpoint": str(tree.checkpoint),
             "backend": shared.backend,
             "device": shared.device,
-            "precision": shared.precision_fields(),
+            "loading": shared.loading_fields(),
             "worker_thread": tree.worker_thread,
             "without": list(tree.without),
         }

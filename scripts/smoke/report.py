@@ -117,6 +117,7 @@ def report_json(
         "request": request.to_json() | asked_for(stems),
         "device": run.device,
         "dtype": run.dtype,
+        "tf32": run.tf32,
         "machine": machine(sys.argv),
         "shown": shown.label,
         "mix_gains": dict(mix_gains),

@@ -55,6 +55,7 @@ class Request:
     dtype: str = AUTO
     layer: int | None = None
     gain_db: float = 0.0
+    low_memory: bool | None = None
 
     def check(self) -> None:
         """RequestError, in one sentence, for the first thing that is wrong."""
@@ -110,11 +111,11 @@ class Request:
             "repainting_end": self.end,
         }
 
-    def precision_fields(self) -> dict[str, str]:
-        """What this fork's loader is told of precision; a checkout's knows none of it."""
+    def loading_fields(self) -> dict[str, Any]:
+        """What this fork's loader is told of precision and memory; a checkout's knows none of it."""
         if self.backend == "torch":
-            return {"torch_precision": self.dtype}
-        return {"mlx_precision": self.dtype}
+            return {"torch_precision": self.dtype, "low_memory": self.low_memory}
+        return {"mlx_precision": self.dtype, "low_memory": self.low_memory}
 
     def config_fields(self) -> dict[str, Any]:
         """GenerationConfig for one stem."""

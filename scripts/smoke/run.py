@@ -63,6 +63,7 @@ class Run:
     options: Mapping[str, Any] = field(default_factory=dict)
     findings: Mapping[str, str] = field(default_factory=dict)
     encodings: Mapping[str, int] = field(default_factory=dict)
+    tf32: str = ""
 
     @property
     def evaluated(self) -> int:
@@ -97,6 +98,7 @@ def read_run(request: Request, folder: Path) -> tuple[Run, "np.ndarray"]:
         not_recorded=seen["not_recorded"],
         options=seen["options"],
         encodings=seen["encodings"],
+        tf32=seen.get("tf32", ""),
     )
     return run, stem
 

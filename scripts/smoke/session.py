@@ -29,6 +29,7 @@ from smoke.state import State
 from smoke.stem import Row, files_of, labels_of, stems_of
 from smoke.texts import check_texts
 
+TF32_OFF = {"MLX_ENABLE_TF32": "0"}  # of a run that is compared: PyTorch computes float32 as float32
 AFTER, BEFORE = "after: this fork", "before: patches reverted"
 CANNOT = 3
 
@@ -132,6 +133,8 @@ def run_smoke(
         environment: dict[str, str] = {}
         if first.backend == "mlx":
             environment, note = openblas_environment()
+            if comparison.mode != NONE:
+                environment |= TF32_OFF
             if note:
                 say.line(console, f"note: {note}")
         tree = (

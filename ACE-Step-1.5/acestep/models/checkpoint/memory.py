@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from acestep.errors import CheckpointError
@@ -18,7 +19,19 @@ from acestep.models.checkpoint.weights import (
     weight_files,
 )
 
-DECODER = "decoder"
+DECODER, CONDITION_ENCODER, VAE, TEXT_ENCODER = "decoder", "condition encoder", "vae", "text encoder"
+# Bytes that a request takes beside the weights: the VAE's tiles, the decoder's activations for minutes of audio.
+ACTIVATIONS = 10**9
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """sizes: bytes of each part's weights; limit: bytes of weights held at once, None: all of them; note: a sentence
+    where there is a limit."""
+
+    sizes: Mapping[str, int]
+    limit: int | None = None
+    note: str = ""
 
 
 def weights_in_memory(folder: Path, precision: Precision = FLOAT32) -> dict[str, int]:
@@ -31,12 +44,12 @@ def weights_in_memory(folder: Path, precision: Precision = FLOAT32) -> dict[str,
             decoder += decoder_bytes(name, sizes, precision)
         elif not name.startswith(UNUSED_PREFIXES):
             encoder += size * precision.encoder_bytes
-    parts = {DECODER: round(decoder), "condition encoder": encoder}
-    for part, stem, a_number in (
-        (layout.vae, DIFFUSERS_STEM, FLOAT32.encoder_bytes),
-        (layout.text_encoder, TRANSFORMERS_STEM, precision.encoder_bytes),
+    parts = {DECODER: round(decoder), CONDITION_ENCODER: encoder}
+    for part, of_part, stem, a_number in (
+        (VAE, layout.vae, DIFFUSERS_STEM, FLOAT32.encoder_bytes),
+        (TEXT_ENCODER, layout.text_encoder, TRANSFORMERS_STEM, precision.encoder_bytes),
     ):
-        parts[part.name] = a_number * sum(sum(read_sizes(path).values()) for path in weight_files(part, stem))
+        parts[part] = a_number * sum(sum(read_sizes(path).values()) for path in weight_files(of_part, stem))
     return parts
 
 
@@ -112,3 +125,28 @@ def check_memory(folder: Path, parts: Mapping[str, int], device: str, on_mlx: bo
                 f"{folder} needs {gigabytes(needed)} of {kind} for its weights alone, {gigabytes(there)} are "
                 f"available; close other programs or use a machine with more"
             )
+
+
+def plan_memory(folder: Path, parts: Mapping[str, int], low_memory: bool | None) -> MemoryPlan:
+    """Which parts of `weights_in_memory` are held at once on MLX; CheckpointError where there is not enough memory.
+
+    low_memory True: one at a time; False: all; None: all where they fit, else as many as do.
+    """
+    total, largest, there = sum(parts.values()), max(parts.values()), available_memory()
+    if low_memory is False or (low_memory is None and (there is None or total <= there)):
+        check_memory(folder, parts, "cpu", on_mlx=True)
+        return MemoryPlan(parts)
+    if there is not None and there < largest:
+        name = max(parts, key=lambda part: parts[part])
+        raise CheckpointError(
+            f"{folder} needs {gigabytes(largest)} of memory for the weights of its {name} alone, {gigabytes(there)} "
+            f"are available; close other programs, choose a smaller mlx_precision or use a machine with more"
+        )
+    limit = largest if low_memory or there is None else max(largest, there - ACTIVATIONS)
+    why = "as requested" if low_memory else f"{gigabytes(there or 0)} are available"
+    return MemoryPlan(
+        parts,
+        limit,
+        f"low memory ({why}): of {gigabytes(total)} of weights at most {gigabytes(limit)} are held at once, and each "
+        f"request loads the parts that were released before it",
+    )

@@ -1,5 +1,9 @@
-"""The parts of a checkpoint as the handler calls them, on MLX: numpy in, numpy out."""
+"""The parts of a checkpoint as the handler calls them, on MLX: numpy in, numpy out.
 
+Each is given a function that returns its model, which may have to be loaded first.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -26,9 +30,14 @@ POSTERIOR_DRAW = 2**31
 class MLXAudioVAE:
     """`parts.AudioVAE` on MLX."""
 
-    def __init__(self, vae: MLXAutoencoderOobleck) -> None:
-        self.vae = vae
+    def __init__(self, load: Callable[[], MLXAutoencoderOobleck]) -> None:
+        self._load = load
         self._posteriors: EncodingCache[tuple[mx.array, mx.array]] = EncodingCache(CONTEXTS_KEPT)
+
+    @property
+    def vae(self) -> MLXAutoencoderOobleck:
+        """The model."""
+        return self._load()
 
     def _encode(self, audio: np.ndarray) -> tuple[mx.array, mx.array]:
         """Mean and standard deviation, [1, frames, 64] each, computed: another thread may use them."""
@@ -52,9 +61,14 @@ class MLXAudioVAE:
 class MLXTextStates:
     """`parts.TextEncoder` on MLX."""
 
-    def __init__(self, encoder: MLXTextEncoder) -> None:
-        self.encoder = encoder
+    def __init__(self, load: Callable[[], MLXTextEncoder]) -> None:
+        self._load = load
         self._states: EncodingCache[np.ndarray] = EncodingCache(PROMPTS_KEPT)
+
+    @property
+    def encoder(self) -> MLXTextEncoder:
+        """The model."""
+        return self._load()
 
     def encode(self, tokens: list[int]) -> np.ndarray:
         """The last layer's states, [1, tokens, text width]; the same tokens are encoded once."""
@@ -68,11 +82,16 @@ class MLXTextStates:
 class MLXConditionModel:
     """`parts.ConditionModel` on MLX."""
 
-    def __init__(self, encoder: MLXConditionEncoder, silence_latent: np.ndarray) -> None:
-        self.encoder = encoder
-        self.null_condition_emb = np.array(encoder.null_condition_emb)
+    def __init__(self, load: Callable[[], MLXConditionEncoder], silence_latent: np.ndarray) -> None:
+        self._load = load
+        self.null_condition_emb = np.array(load().null_condition_emb)
         self.silence_latent = silence_latent
         self._timbres: EncodingCache[np.ndarray] = EncodingCache(TIMBRES_KEPT)
+
+    @property
+    def encoder(self) -> MLXConditionEncoder:
+        """The model."""
+        return self._load()
 
     def prepare_condition(
         self,

@@ -11,7 +11,7 @@ from acestep.core.generation.handler.request_values import show
 from acestep.core.generation.handler.upstream_fields import LOADING_OFF_ONLY, check_off
 from acestep.errors import AceStepError, BackendError, CheckpointError
 from acestep.models.checkpoint.config import ModelConfig, read_config
-from acestep.models.checkpoint.memory import check_memory, weights_in_memory
+from acestep.models.checkpoint.memory import MemoryPlan, check_memory, plan_memory, weights_in_memory
 from acestep.models.checkpoint.precision import FLOAT32, ON_MLX, Precision
 from acestep.models.checkpoint.quantization import resolve_mlx_precision, stored_bits
 from acestep.models.checkpoint.weights import check_weights, weight_sources
@@ -84,6 +84,7 @@ class InitServiceMixin:
     precision: str
     precision_note: str | None
     device: str
+    low_memory_note: str
 
     def initialize_service(
         self,
@@ -100,6 +101,7 @@ class InitServiceMixin:
         vae_checkpoint: str | None = None,
         mlx_precision: str = "auto",
         torch_precision: str = "float32",
+        low_memory: bool | None = None,
     ) -> tuple[str, bool]:
         """Loads checkpoints/{config_path}, strictly.
 
@@ -111,6 +113,9 @@ class InitServiceMixin:
         '4bit': the decoder's weights are quantised in groups of 64 while they are loaded, the encoders are float16.
         'auto' is float32, or what the decoder is stored in.
         torch_precision: likewise on PyTorch; 'auto' is float32, on CUDA the half precision that its hardware has.
+        low_memory: on MLX; True: no more weights are in memory than those of the largest part; False: all are, or
+        nothing is loaded; None: as many as fit. What is not in memory is loaded when it is needed, and the stems are
+        the same, bit for bit.
         The other parameters are upstream's and have upstream's positions: they are refused unless they are off,
         prefer_source has no effect because nothing is downloaded.
         Returns a sentence and whether all is loaded; where it is not, the handler is as it was before.
@@ -132,6 +137,7 @@ class InitServiceMixin:
                 check_flag("use_mlx_dit", use_mlx_dit),
                 mlx_precision,
                 torch_precision,
+                None if low_memory is None else check_flag("low_memory", low_memory),
             )
         except AceStepError as error:
             return str(error).encode("utf-8", "backslashreplace").decode("utf-8"), False
@@ -142,35 +148,50 @@ class InitServiceMixin:
             )
 
     def _load(
-        self, folder: Path, device: Any, use_mlx_dit: bool, mlx_precision: Any, torch_precision: Any
+        self,
+        folder: Path,
+        device: Any,
+        use_mlx_dit: bool,
+        mlx_precision: Any,
+        torch_precision: Any,
+        low_memory: bool | None,
     ) -> tuple[str, bool]:
         config = read_config(folder)
         check_model_kind(config, folder)
-        load = _load_on_mlx if use_mlx_dit else _load_on_torch
-        parts, device, precision = load(
-            folder, config, device, mlx_precision if use_mlx_dit else torch_precision
-        )
+        if use_mlx_dit:
+            parts, device, precision, note = _load_on_mlx(folder, config, device, mlx_precision, low_memory)
+        elif low_memory:
+            raise BackendError("low_memory is for MLX; leave it out, or choose MLX with use_mlx_dit=True")
+        else:
+            parts, device, precision = _load_on_torch(folder, config, device, torch_precision)
+            note = ""
 
         # All is there: from here on nothing fails, and before here nothing was changed.
         self.config, self.device, self.precision = config, device, precision
         self.precision_note = None if use_mlx_dit else _note(torch_precision, precision, device)
         self.model, self.vae, self.mlx_decoder = parts.model, parts.vae, parts.mlx_decoder
         self.text_encoder, self.text_tokenizer = parts.text_encoder, parts.tokenizer
-        self.use_mlx_dit = use_mlx_dit
+        self.use_mlx_dit, self.low_memory_note = use_mlx_dit, note
         active = "MLX DiT: Active" if use_mlx_dit else "PyTorch DiT: Active"
-        return f"{folder.resolve().name} is loaded. {active}. Every part runs on {device}.", True
+        message = f"{folder.resolve().name} is loaded. {active}. Every part runs on {device}."
+        return f"{message} {note[0].upper()}{note[1:]}." if note else message, True
 
 
-def _load_on_mlx(folder: Path, config: ModelConfig, device: Any, precision: Any) -> tuple[Parts, str, str]:
-    """The parts, MLX's device and the precision; the imports are here, for a machine without mlx."""
+def _load_on_mlx(
+    folder: Path, config: ModelConfig, device: Any, precision: Any, low_memory: bool | None
+) -> tuple[Parts, str, str, str]:
+    """The parts, MLX's device, the precision and the note of the memory plan; the imports are here, for a machine
+    without mlx."""
     check_mlx(device, precision)
     resolved = resolve_mlx_precision(precision, folder)
-    check_weights_of(folder, resolved, "cpu", on_mlx=True)
+    plan: MemoryPlan = plan_memory(folder, weights_in_memory(folder, resolved), low_memory)
+    check_values_of(folder, on_mlx=True)
     import mlx.core as mx
 
     from acestep.models.mlx.parts import load_parts
 
-    return load_parts(folder, config, resolved), mx.default_device().type.name, resolved.name
+    device = mx.default_device().type.name
+    return load_parts(folder, config, resolved, plan), device, resolved.name, plan.note
 
 
 def _load_on_torch(folder: Path, config: ModelConfig, device: Any, precision: Any) -> tuple[Parts, str, str]:
@@ -184,7 +205,8 @@ def _load_on_torch(folder: Path, config: ModelConfig, device: Any, precision: An
     precision = resolve_precision(precision, device)
     # PyTorch's parts are converted once they are loaded, on their way to the GPU where there is one.
     in_memory = Precision(precision) if device == "cuda" else FLOAT32
-    check_weights_of(folder, in_memory, device, on_mlx=False)
+    check_memory(folder, weights_in_memory(folder, in_memory), device, on_mlx=False)
+    check_values_of(folder, on_mlx=False)
     return load_parts(folder, config, device, precision), device, precision
 
 
@@ -195,8 +217,7 @@ def _note(asked: str, precision: str, device: str) -> str | None:
     return precision_note(asked, precision, device)
 
 
-def check_weights_of(folder: Path, precision: Precision, device: str, on_mlx: bool) -> None:
-    """CheckpointError where the weights do not fit into memory or hold values that no model has."""
-    check_memory(folder, weights_in_memory(folder, precision), device, on_mlx)
+def check_values_of(folder: Path, on_mlx: bool) -> None:
+    """CheckpointError where the weights of decoder or condition encoder hold values that no model has."""
     for path, _ in weight_sources(folder):
         check_weights(path, is_quantised=on_mlx and stored_bits(folder) is not None)
