@@ -59,7 +59,10 @@ def stem(
     rounds: Annotated[int, typer.Option(min=1, help="Stems of each side, each in a new process.")] = 3,
     torch: Annotated[bool, typer.Option(help="Also diffusers' AceStepPipeline.")] = True,
     low_memory: Annotated[
-        bool | None, typer.Option(help="Load this fork's parts one after another.", show_default="if needed")
+        bool | None,
+        typer.Option(
+            help="Hold no more weights at once than the largest part has.", show_default="if needed"
+        ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="Of this fork's matrices.")] = "float32",
     context: Annotated[

@@ -159,7 +159,9 @@ def smoke(
     ] = AUTO,
     low_memory: Annotated[
         bool | None,
-        typer.Option(help="On mlx: hold one part of the checkpoint at a time.", show_default="if needed"),
+        typer.Option(
+            help="On mlx: hold no more weights at once than the largest part has.", show_default="if needed"
+        ),
     ] = None,
     before: Annotated[
         bool | None,

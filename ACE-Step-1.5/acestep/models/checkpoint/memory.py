@@ -130,7 +130,7 @@ def check_memory(folder: Path, parts: Mapping[str, int], device: str, on_mlx: bo
 def plan_memory(folder: Path, parts: Mapping[str, int], low_memory: bool | None) -> MemoryPlan:
     """Which parts of `weights_in_memory` are held at once on MLX; CheckpointError where there is not enough memory.
 
-    low_memory True: one at a time; False: all; None: all where they fit, else as many as do.
+    low_memory True: no more than the largest part takes; False: all; None: all where they fit, else as many as do.
     """
     total, largest, there = sum(parts.values()), max(parts.values()), available_memory()
     if low_memory is False or (low_memory is None and (there is None or total <= there)):

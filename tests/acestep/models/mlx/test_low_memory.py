@@ -55,7 +55,7 @@ def test_the_stem_is_the_same_bit_for_bit(
     assert handler.low_memory_note[0].islower()
 
 
-def test_one_part_is_in_memory_at_a_time(
+def test_no_more_is_in_memory_than_the_largest_part(
     tiny_root: Callable[..., Path], context: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[list[str]] = []
