@@ -147,7 +147,7 @@ class TestCheck:
 def test_loading_is_refused_before_anything_is_loaded(
     tiny_root: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, use_mlx_dit: bool
 ) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     loaded: list[str] = []
     for module in (mlx_parts, torch_parts):
         monkeypatch.setattr(module, "load_parts", lambda *_, module=module: loaded.append(module))
