@@ -24,9 +24,18 @@ class CannotProbe(Exception):
     """The checkout cannot be run; the text says why, in words that follow 'because'."""
 
 
+decisions: list[str] = []  # the values of stubs that code of the checkout decided by
+
+
 class Inert:
-    """A value that can be called, subscripted, joined by `|` in an annotation and used as a decorator or as a base
-    class, that has every attribute, holds no items and does nothing."""
+    """A value of a module that is not installed. It does nothing.
+
+    It can be called, subscripted, joined by `|` in an annotation and used as a decorator or as a base class, and has
+    every attribute. Where code decides by it (its truth, an equality, its items), its name is noted in `decisions`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return args[0] if len(args) == 1 and callable(args[0]) and not kwargs else self
@@ -34,25 +43,35 @@ class Inert:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self
+        return Inert(f"{self._name}.{name}")
 
     def __getitem__(self, _key: Any) -> Any:
         return self
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
 
     def __or__(self, _other: Any) -> Any:
         return self
 
     __ror__ = __or__
+    __hash__ = object.__hash__
 
     def __mro_entries__(self, _bases: tuple[Any, ...]) -> tuple[type, ...]:
         return ()
 
+    def __bool__(self) -> bool:
+        decisions.append(self._name)
+        return True
 
-def _inert(_module: str, _attribute: str) -> Any:
-    return Inert()
+    def __eq__(self, other: object) -> bool:
+        decisions.append(self._name)
+        return self is other
+
+    def __iter__(self) -> Iterator[Any]:
+        decisions.append(self._name)
+        return iter(())
+
+
+def _inert(module: str, attribute: str) -> Any:
+    return Inert(f"{module}.{attribute}")
 
 
 class StubModule(ModuleType):
@@ -108,6 +127,8 @@ def import_file(root: Path, file: Path) -> ModuleType:
 
     Raises CannotProbe with the file, the error and its line if the file does not import.
     """
+    if str(root) not in sys.path:
+        sys.path.append(str(root))  # modules beside acestep/, which an application started there finds too
     parts = file.relative_to(root).with_suffix("").parts
     for depth in range(1, len(parts)):
         name = ".".join(parts[:depth])

@@ -81,7 +81,8 @@ class BackendRecord:
 
 
 class FakeModel:
-    """The PyTorch model. Every encoder state has the value `encoder_value`, the null condition -1.
+    """The PyTorch model. Every encoder state has the value `encoder_value`, the null condition -1, or the states are
+    `states` [1, tokens, width] for each item of a batch.
 
     `prepare_condition` joins source latents and chunk mask as upstream's does: where `is_covers` is set, latents made
     of language-model codes replace the source. `generate_audio` records that PyTorch ran.
@@ -90,6 +91,7 @@ class FakeModel:
     def __init__(self, record: BackendRecord, config: Any) -> None:
         self.record, self.config = record, config
         self.encoder_value = 1.0
+        self.states: torch.Tensor | None = None
         self.null_condition_emb = torch.full((1, 1, WIDTH), -1.0)
         self.silence_latent = silence_latents(SILENCE_FRAMES)[None]
         self.device, self.dtype = torch.device("cpu"), torch.float32
@@ -116,7 +118,9 @@ class FakeModel:
         mask = torch.as_tensor(kwargs.get("chunk_masks", torch.zeros_like(source)))
         context = torch.cat([source, mask.to(source)], dim=-1)
         states = torch.full((batch, TOKENS, WIDTH), self.encoder_value)
-        return states, torch.ones(batch, TOKENS), context
+        if self.states is not None:
+            states = self.states.repeat(batch, 1, 1)
+        return states, torch.ones(states.shape[:2]), context
 
     def generate_audio(self, **kwargs: Any) -> dict[str, Any]:
         self.record.pytorch_ran = True

@@ -10,8 +10,15 @@ from typing import Any
 CUSTOM = tuple(1.0 - 0.024 * i for i in range(40))
 CUSTOM_OTHER = tuple((1.0 - i / 40) ** 2 for i in range(40))  # as many, for what remembers their number alone
 CUSTOM_LONG = tuple((1.0 - i / 300) ** 1.5 for i in range(300))
+CUSTOM_SHORT = (0.9, 0.55, 0.2, 0.0)
+CUSTOM_SINGLE = (0.7,)
 TURBO_STEPS = 8
 MOST_AT_REAL_SIZE = 64  # steps; more would take seconds
+MOST_FRAMES = 30_000  # of a further request: evaluations x batch x frames
+# What people request besides, each at another size, shift, guidance and so on.
+FURTHER_STEPS = (2, 3, 4, 5, 6, 10, 12, 16, 20, 25, 30, 32, 40, 60, 64, 75, 80, 100, 128, 150, 200, 256, 300)
+FURTHER_TIMESTEPS = (CUSTOM_SHORT, CUSTOM_SINGLE, CUSTOM[:20], CUSTOM_LONG[:128])
+FURTHER = "further requests, each in another way"
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class Case:
     run: when and how it runs, as shown in the report.
     compiled: the host asks for a compiled decoder step. thread: runs in a worker thread.
     batch, frames: number of generations at once, and their latent frames (25 a second).
-    seed: of the noise and of the velocities; no two cases have the same.
+    velocity: standard deviation of the fake decoder's velocities.
+    seed: of the noise, of the conditions and of the velocities; no two cases have the same.
     """
 
     model: str
@@ -39,6 +47,7 @@ class Case:
     thread: bool = False
     batch: int = 1
     frames: int = 8
+    velocity: float = 1.0
     seed: int = 0
 
     @property
@@ -132,4 +141,24 @@ def plan_cases(steps: Sequence[int], shift: float, guidance_scale: float) -> lis
     real_size = {"run": "batch of 2 at 60 s", "batch": 2, "frames": 1500}
     add([{"steps": not_many}, {"timesteps": CUSTOM}], model="base", config=base, **real_size)
     add(requests[::-1], model="base", config=base, run="reverse order")
-    return [Case(**fields, seed=2 * number) for number, fields in enumerate(planned)]
+    further: list[dict[str, Any]] = [{"steps": count} for count in FURTHER_STEPS if count <= most]
+    further += [{"timesteps": values} for values in FURTHER_TIMESTEPS]
+    for number, request in enumerate(further):
+        evaluations = request.get("steps") or len(request["timesteps"])
+        add([_another_way(number, evaluations) | request], model="base", config=base, run=FURTHER)
+    # Batches take several seeds: those of two cases are never the same.
+    return [Case(**fields, seed=1_009 * number + 17) for number, fields in enumerate(planned)]
+
+
+def _another_way(number: int, evaluations: int) -> dict[str, Any]:
+    """Values that no other run has, in turns of different lengths, so that each meets several of the others."""
+    batch = (1, 2, 4, 1, 3)[number % 5]
+    return {
+        "frames": min((8, 130, 250, 500, 750, 3000, 61)[number % 7], MOST_FRAMES // (batch * evaluations)),
+        "batch": batch,
+        "guidance_scale": (1.0, 2.5, 1.0, 15.0)[number % 4],
+        "shift": (1.0, 3.0, 2.0, 1.7, 5.0, 0.5)[number % 6],
+        "velocity": (1.0, 0.02, 10.0)[number % 3],
+        "compiled": number % 3 == 1,
+        "thread": number % 8 == 5,
+    }

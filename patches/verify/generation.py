@@ -5,17 +5,18 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from ..harness.fakes import (
-    CountingDecoder,
-    HostDecoder,
     build_host,
     build_payload,
     call_by_name,
     class_with,
+    make_host_decoder,
     raise_if_fake_lacks,
 )
 from ..harness.imports import describe, stub_missing
-from ..harness.models import CHANNELS, BackendRecord
+from ..harness.models import CHANNELS, TOKENS, BackendRecord
 from ..harness.recorders import call_in_thread
 from .cases import Case, Observation
 from .loop import RandomVelocityDecoder, latents_distance
@@ -24,6 +25,7 @@ from .trace import StepTrace
 BUILD = "_build_service_generate_kwargs"
 EXECUTE = "_execute_service_generate_diffusion"
 RUN = "_mlx_run_diffusion"
+ENCODER_WIDTH = 2048  # of base models
 
 
 class Host:
@@ -31,15 +33,17 @@ class Host:
 
     def __init__(self, case: Case, files: dict[str, ModuleType]) -> None:
         execute, diffusion = class_with(files["execute"], EXECUTE), class_with(files["diffusion"], RUN)
-        self.decoder = HostDecoder(CountingDecoder())
+        self.decoder = make_host_decoder(files["generate"].__name__)
         self.object = build_host(execute, diffusion, case.config, self.decoder, case.compiled)
         self.model = self.object.model
 
-    def start(self, decoder: RandomVelocityDecoder, frames: int) -> None:
+    def start(self, decoder: RandomVelocityDecoder, case: Case) -> None:
         """The next run: nothing of the one before is left in the fakes; the checkout's own attributes stay."""
         self.decoder.current = decoder
-        self.object.silence_latent = self.object.silence_latent.new_zeros(1, frames, CHANNELS)
+        self.object.silence_latent = self.object.silence_latent.new_zeros(1, case.frames, CHANNELS)
         self.model.record = BackendRecord()
+        self.model.states = random_tensor(case.seed, 1, TOKENS + case.seed % 90, ENCODER_WIDTH)
+        self.model.null_condition_emb = self.model.states[:, :1] + 1
 
 
 class Run:
@@ -49,8 +53,10 @@ class Run:
         self.case = case
         self.trace = trace
         while True:
-            self.decoder: RandomVelocityDecoder = RandomVelocityDecoder(case.seed, case.batch, trace)
-            host.start(self.decoder, case.frames)
+            self.decoder: RandomVelocityDecoder = RandomVelocityDecoder(
+                case.seed, case.batch, case.velocity, trace
+            )
+            host.start(self.decoder, case)
             self.returned: Any = None
             self.error: BaseException | None = None
             self._drive(host.object)
@@ -93,7 +99,9 @@ class Run:
 
 def request_generation(host: Any, case: Case) -> dict[str, Any]:
     """Build the keyword arguments and execute them, as the application does. Returns the outputs."""
-    payload = build_payload(case.batch, case.frames)
+    payload = build_payload(
+        case.batch, case.frames, random_tensor(case.seed, case.batch, case.frames, CHANNELS)
+    )
     known: dict[str, Any] = {
         "payload": payload,
         "seed_param": [case.seed + item for item in range(case.batch)],
@@ -112,6 +120,11 @@ def request_generation(host: Any, case: Case) -> dict[str, Any]:
     }
     known["generate_kwargs"] = call_by_name(getattr(host, BUILD), known)
     return call_by_name(getattr(host, EXECUTE), known)[0]
+
+
+def random_tensor(seed: int, *shape: int) -> torch.Tensor:
+    """Values of a known seed, as no zeros would be: a checkout may look at its conditions."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _reason(swallowed: BaseException | None) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .cases import TURBO_STEPS, Case, Observation
+from .cases import FURTHER, TURBO_STEPS, Case, Observation
 
 TOLERANCE = 1e-6  # of a timestep in (0, 1]; float32 resolves 6e-8 there
 LATENTS_TOLERANCE = 2e-5  # relative L2; a step of 1,000 left out is 3e-4, float32 rounding 1e-6
@@ -44,7 +44,7 @@ def judge(case: Case, seen: Observation) -> CaseResult:
         fault, success = None, "not on MLX: the worker thread falls back to PyTorch"
     return CaseResult(
         model=case.model,
-        request=case.requested,
+        request=_row_of(case),
         run=case.run,
         requested=len(seen.reference),
         evaluated=len(seen.evaluated),
@@ -54,6 +54,13 @@ def judge(case: Case, seen: Observation) -> CaseResult:
         ok=fault is None,
         verdict=fault or success,
     )
+
+
+def _row_of(case: Case) -> str:
+    """What the report calls the request; the further ones stand together in one row."""
+    if case.run != FURTHER:
+        return case.requested
+    return "further steps" if case.timesteps is None else "further timesteps"
 
 
 def expected_schedule(case: Case, seen: Observation) -> tuple[float, ...] | None:

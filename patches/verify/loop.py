@@ -21,13 +21,14 @@ class RandomVelocityDecoder(CountingDecoder):
     """Counts, keeps the latents of each evaluation, and returns random velocities of a known seed.
 
     Both guidance branches get the same velocity, so that guidance of any kind and size changes nothing. Velocities are
-    uniform with mean 0 and variance 1: normal ones take six times as long to draw, most of a run at real size.
+    uniform with mean 0 and standard deviation `scale`: normal ones take six times as long to draw, most of a run at
+    real size.
     """
 
-    def __init__(self, seed: int, batch: int, trace: StepTrace | None = None) -> None:
+    def __init__(self, seed: int, batch: int, scale: float = 1.0, trace: StepTrace | None = None) -> None:
         """trace: is told of each evaluation."""
         super().__init__(batch)
-        self._trace = trace
+        self._trace, self._scale = trace, scale
         self.latents: list[np.ndarray] = []
         self.velocities: list[np.ndarray] = []
         self._random = np.random.default_rng(seed)
@@ -41,7 +42,7 @@ class RandomVelocityDecoder(CountingDecoder):
         self.latents.append(as_array(hidden_states[: self.batch]))
         drawn = self._random.random(self.latents[-1].shape, dtype=np.float32)
         drawn -= 0.5
-        drawn *= 12**0.5
+        drawn *= 12**0.5 * self._scale
         self.velocities.append(drawn)
         velocity = mx.array(drawn).astype(hidden_states.dtype)
         branches = hidden_states.shape[0] // self.batch

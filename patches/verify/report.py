@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from .cases import FURTHER
 from .judge import CaseResult
 
 
@@ -43,10 +44,13 @@ def render_report(report: VerifyReport) -> str:
     if report.problem is not None:
         return f"{report.root} cannot be run, because {report.problem}"
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
-    runs = ", ".join(dict.fromkeys(result.run for result in report.results if result.run))
+    runs = ", ".join(
+        dict.fromkeys(result.run for result in report.results if result.run not in ("", FURTHER))
+    )
     head = [
         f"{report.root}: its own three files, run with a fake decoder (shift {report.shift:g}; {versions})",
-        f"base: each request runs {runs}; one row for all of its runs",
+        f"base: each request runs {runs}; one row for all of its runs. Each further one runs once, at another shift, "
+        "guidance, batch and length, compiled or in a thread",
     ]
     rows: list[tuple[str, ...]] = [
         ("model", "request", "requested", "evaluated", "distance", "fallback", "verdict")
@@ -79,12 +83,17 @@ def _row(results: list[CaseResult]) -> tuple[str, ...]:
     return (
         shown.model,
         shown.request,
-        str(shown.requested),
-        str(shown.evaluated),
+        _range(result.requested for result in bad[:1] or results),
+        _range(result.evaluated for result in bad[:1] or results),
         _shown(None if None in distances else max(d for d in distances if d is not None)),
         "no" if shown.fallback is None else "PyTorch",
         verdict,
     )
+
+
+def _range(counts: Iterable[int]) -> str:
+    found = sorted(set(counts))
+    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
 def _listed(runs: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..harness.imports import import_file
+from ..harness.imports import CannotProbe, decisions, import_file
 from .cases import Case, Observation
 from .generation import Host, Run
 from .probe import versions
@@ -28,7 +28,12 @@ def run_cases(request: dict[str, Any]) -> dict[str, Any]:
     do_not_compile()
     root = Path(request["root"])
     files = {name: import_file(root, Path(request[name])) for name in FILES}
+    decisions.clear()
     observations = observe_all(cases, references, files)
+    if decisions:
+        raise CannotProbe(
+            f"what it runs depends on {', '.join(dict.fromkeys(decisions))}, of what is not installed here; install it"
+        )
     return {
         "versions": found,
         "observations": [asdict(observation) for observation in observations],

@@ -23,7 +23,7 @@ import pytest
 from patches.cli import main
 from patches.harness.process import ChildResult
 from patches.verify import run, verify_checkout
-from patches.verify.cases import CUSTOM, CUSTOM_LONG, CUSTOM_OTHER, Case, plan_cases
+from patches.verify.cases import CUSTOM, CUSTOM_LONG, CUSTOM_OTHER, FURTHER, Case, plan_cases
 from tests.patches.edit_shapes import SHAPES, Shape
 from tests.patches.eras import ERAS
 from tests.patches.fork_server import ForkServer
@@ -55,7 +55,9 @@ class Amount:
         return [
             case
             for case in plan_cases(*arguments)
-            if case.frames <= self.most_frames and (case.timesteps is None or case.timesteps in self.custom)
+            if case.run != FURTHER  # the independent count has no such requests
+            and case.frames <= self.most_frames
+            and (case.timesteps is None or case.timesteps in self.custom)
         ]
 
 

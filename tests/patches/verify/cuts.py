@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from patches.verify.cases import FURTHER
 from tests.patches.verify.checkouts import Checkout
 
 MARK = "# the cut"
@@ -32,6 +33,10 @@ def _edit(site: str, *changes: tuple[str, str]) -> Edit:
 
 def _extend(site: str, more: str) -> Edit:
     return lambda checkout: checkout.extended(site, more)
+
+
+def _cut_where(condition: str) -> Edit:
+    return _edit("generate", (COUNT, f"{COUNT}    if {condition}:\n        num_steps = min(num_steps, 5)\n"))
 
 
 def _wrap_decoder(body: str) -> Edit:
@@ -210,11 +215,20 @@ COUNTED: dict[str, Edit] = {
             + CALL_GENERATE,
         ),
     ),
+    "only_an_mlx_module_is_cut": _cut_where("hasattr(mlx_decoder, 'parameters')"),
+    "only_sounding_context_is_cut": _cut_where("context_latents_np[..., :64].any()"),
+    "only_varied_encoder_states_are_cut": _cut_where("encoder_hidden_states_np.std() > 0"),
+    "only_100_steps_are_cut": _cut_where("infer_steps == 100 and timesteps is None"),
+    "only_long_latents_of_many_steps_are_cut": _cut_where(
+        "src_latents_shape[1] > 200 and len(t_schedule_list) > 60"
+    ),
+    "only_ten_minutes_are_cut": _cut_where("src_latents_shape[1] > 2000"),
+    "only_a_batch_of_4_is_cut": _cut_where("src_latents_shape[0] == 4"),
     "only_the_real_decoder_is_cut": _edit(
         "generate",
         (
             COUNT,
-            f'{COUNT}    if repr(mlx_decoder).startswith("<acestep.models.mlx.dit_model.MLXDiTDecoder object"):\n'
+            f'{COUNT}    if repr(mlx_decoder).startswith("MLXDiTDecoder("):\n'
             "        num_steps = min(num_steps, 8)\n",
         ),
     ),
@@ -222,6 +236,15 @@ COUNTED: dict[str, Edit] = {
 
 # The number of evaluations is right; what is done with them is not.
 UNCOUNTED: dict[str, Edit] = {
+    "few_custom_timesteps_moved_to_the_grid": _edit(
+        "generate",
+        (
+            "        return values\n",
+            "        if len(values) <= 20:\n"
+            "            return [min(GRID, key=lambda g, t=t: abs(g - t)) for t in values]\n"
+            "        return values\n",
+        ),
+    ),
     "wrapper_returns_the_last_velocity": _wrap_decoder(
         "        velocity = self.decoder(**given)\n"
         "        self.last = velocity if self.calls % 2 else self.last\n"
@@ -283,8 +306,14 @@ RUNS = {
     "shift 2.5",
     REAL_SIZE,
     "reverse order",
+    FURTHER,
 }
 FOUND_BY = {
+    "only_100_steps_are_cut": FURTHER,
+    "only_long_latents_of_many_steps_are_cut": FURTHER,
+    "only_ten_minutes_are_cut": FURTHER,
+    "only_a_batch_of_4_is_cut": FURTHER,
+    "few_custom_timesteps_moved_to_the_grid": FURTHER,
     "only_guided_is_cut": "guidance 7",
     "only_a_worker_thread_is_cut": "worker thread",
     "only_a_batch_is_cut": REAL_SIZE,

@@ -8,6 +8,7 @@ import pytest
 from patches.harness.process import Limits
 from patches.verify import render_report, verify_checkout
 from tests.patches.verify.checkouts import Checkout, patched
+from tests.patches.verify.cuts import COUNT
 
 pytestmark = pytest.mark.subprocess
 
@@ -86,3 +87,26 @@ def test_endless_import_is_stopped_with_what_it_started(tmp_path: Path) -> None:
     report = verify_checkout(at_import(code).write(tmp_path / "checkout"), limits=Limits(seconds=3.0))
     assert report.problem == "the child process was still running after 3 s and was stopped"
     assert time.monotonic() - started < 8
+
+
+@pytest.mark.parametrize("value", ["False", "'fast'"])
+@pytest.mark.parametrize("beside", [True, False], ids=["beside-acestep", "not-installed"])
+def test_setting_of_another_module_decides_as_it_would_in_the_application(
+    tmp_path: Path, value: str, beside: bool
+) -> None:
+    """A stub in its place would let the steps pass, whatever the setting is."""
+    condition = "not library_settings.MODE" if value == "False" else "library_settings.MODE == 'fast'"
+    checkout = at_import("import library_settings").edited(
+        "generate",
+        (COUNT, f"{COUNT}    if {condition}:\n        num_steps = min(num_steps, 5)\n"),
+    )
+    root = checkout.write(tmp_path / "checkout")
+    if beside:
+        (root / "library_settings.py").write_text(f"MODE = {value}\n")
+    report = verify_checkout(root, steps=(8,))
+    assert not report.honoured
+    assert (report.problem is None) == beside
+    if not beside:
+        assert report.problem == (
+            "what it runs depends on library_settings.MODE, of what is not installed here; install it"
+        )

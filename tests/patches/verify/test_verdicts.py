@@ -9,10 +9,10 @@ import pytest
 from patches.errors import KitError
 from patches.harness.process import ChildResult
 from patches.verify import VerifyReport, render_report, run, verify_checkout
-from patches.verify.cases import Case, Observation, plan_cases
+from patches.verify.cases import FURTHER, FURTHER_STEPS, FURTHER_TIMESTEPS, Case, Observation, plan_cases
 from patches.verify.judge import CaseResult, judge
 from tests.patches.verify.checkouts import Checkout, patched
-from tests.patches.verify.cuts import CALL_GENERATE, CURRENT, FETCH, FORWARD, PASS
+from tests.patches.verify.cuts import CALL_GENERATE, CURRENT, FETCH, FORWARD, PASS, RUNS
 
 Verify = Callable[..., VerifyReport]
 KIND = '            is_turbo=not hasattr(self, "config") or getattr(self.config, "is_turbo", False),\n'
@@ -39,7 +39,7 @@ def test_without_the_patches_50_steps_are_8(verify: Verify) -> None:
         .edited("execute", (PASS, ""))
         .edited("diffusion", (STEPS_OF_DIFFUSION, ""), (FORWARD, ""), (KIND, ""))
     )
-    report = verify(unpatched, steps=(8, 50))
+    report = verify(unpatched, RUNS - {FURTHER}, steps=(8, 50))
     assert bad(report) == {
         "base, 50 steps": {"requested 50, evaluated 8"},
         "base, 40 custom timesteps": {
@@ -65,7 +65,11 @@ def test_steps_without_custom_timesteps_are_not_enough(verify: Verify) -> None:
     """As upstream stands since 82a5d84: steps are passed on, custom timesteps are cut and snapped."""
     upstream = patched("82a5d84").edited("generate", ("not is_turbo and timesteps is not None", "False"))
     report = verify(upstream, steps=(8, 50))
-    assert list(bad(report)) == ["base, 40 custom timesteps", "base, 300 custom timesteps"]
+    assert list(bad(report)) == [
+        "base, 40 custom timesteps",
+        "base, 300 custom timesteps",
+        "base, further timesteps",
+    ]
     assert not report.honoured
 
 
@@ -352,6 +356,11 @@ def test_verdict(case: Case, observation: Observation, verdict: str) -> None:
 
 def test_every_base_request_runs_in_every_way() -> None:
     cases = plan_cases((27, 1000), shift=2.0, guidance_scale=5.0)
+    further = [case for case in cases if case.run == FURTHER]
+    assert {case.steps for case in further if case.timesteps is None} == set(FURTHER_STEPS)
+    assert {case.timesteps for case in further if case.timesteps} == set(FURTHER_TIMESTEPS)
+    assert len({(c.frames, c.batch, c.guidance_scale, c.shift) for c in further}) == len(further)
+    cases = [case for case in cases if case.run != FURTHER]
     base = [case for case in cases if case.model == "base"]
     requests = ["27 steps", "1000 steps", *["40 custom timesteps"] * 2, "300 custom timesteps"]
     ways = ["in order", "guidance 5", "compiled", "worker thread", "shift 1", "reverse order"]
@@ -385,7 +394,8 @@ def test_table_shows_one_row_for_all_runs_of_a_request() -> None:
     )
     assert render_report(report).splitlines() == [
         "here: its own three files, run with a fake decoder (shift 3; mlx 0.1)",
-        "base: each request runs in order, reverse order; one row for all of its runs",
+        "base: each request runs in order, reverse order; one row for all of its runs. Each further one runs once, at "
+        "another shift, guidance, batch and length, compiled or in a thread",
         "",
         "model  request  requested  evaluated  distance  fallback  verdict",
         "base   8 steps  8          0          -         PyTorch   NOT OK (reverse order): "
