@@ -164,4 +164,4 @@ class RunFolder:
         if self._made is None:
             return stop.NOTHING
         names = sorted(path.name for path in self._made.iterdir() if path.is_file())
-        return f"{self._made} has {', '.join(names)}"
+        return f"{self._made} has {', '.join(names) or 'no finished file'}"

@@ -49,6 +49,11 @@ class TestFolder:
     def test_many_tracks_have_a_short_name(self, tmp_path, scratch):
         assert RunFolder(tmp_path, list("abcd"), scratch).path.name.endswith("-4-tracks")
 
+    def test_a_folder_without_a_finished_file_is_described(self, tmp_path, scratch):
+        folder = RunFolder(tmp_path, ["drums"], scratch)
+        put(folder, "stem.wav", "x").unlink()
+        assert folder.describe() == f"{folder.path} has no finished file"
+
     def test_a_latest_that_is_no_link_is_left_alone(self, tmp_path, scratch):
         (tmp_path / "latest").mkdir()
         put(RunFolder(tmp_path, ["drums"], scratch), "stem.wav", "x")
