@@ -147,7 +147,7 @@ def test_audio_format() -> None:
     )
 
 
-@pytest.mark.parametrize("value", [None, 5], ids=repr)
+@pytest.mark.parametrize("value", [None, 5, "", "a\0b"], ids=repr)
 def test_no_context(value: Any) -> None:
     assert refusal(src_audio=value) == (
         f"src_audio is {value!r}; LEGO fits a stem to a context audio: give its path"
