@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -18,7 +19,7 @@ from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx import vae_model
 from acestep.models.mlx.tiling import CACHE_LIMIT, in_tiles, limited_cache
 from acestep.models.mlx.vae_convert import load_layers, load_mlx_vae
-from acestep.models.mlx.vae_cpu import numpy_openblas, run_layers, tile_threads
+from acestep.models.mlx.vae_cpu import run_layers, tile_threads
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck, Stage, VAEConfig
 
 FRAMES = 23
@@ -232,15 +233,15 @@ def test_tiles_cover_what_is_left_over() -> None:
     assert max(pieces) == 9, "no tile is larger than its overlaps make it"
 
 
-def test_each_matmul_runs_on_one_thread_while_tiles_are_computed() -> None:
-    found = numpy_openblas()
-    if found is None:
-        pytest.skip("numpy has another BLAS than its wheels' own")
-    library, threads = found
+def test_each_matmul_runs_on_one_thread_while_tiles_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    library = SimpleNamespace(scipy_openblas_set_num_threads64_=threads.append)
+    monkeypatch.setattr("acestep.models.mlx.vae_cpu.numpy_openblas", lambda: (library, 2))
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
     with tile_threads() as pool:
-        assert pool._max_workers == threads
-        assert library.scipy_openblas_get_num_threads64_() == 1
-    assert library.scipy_openblas_get_num_threads64_() == threads
+        assert pool._max_workers == 2
+        assert threads == [1]
+    assert threads == [1, 2], "numpy's own number of threads is put back"
 
 
 def test_tiles_take_turns_where_the_threads_of_numpy_cannot_be_set(
