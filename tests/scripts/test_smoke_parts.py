@@ -203,7 +203,7 @@ class TestBlasOfTheRun:
     @pytest.mark.parametrize(
         ("backend", "given"),
         [
-            pytest.param("mlx", {"LD_PRELOAD": "libopenblas.so.0"}, id="mlx"),
+            pytest.param("mlx", {"LD_PRELOAD": "libopenblas.so.0", "MLX_ENABLE_TF32": "0"}, id="mlx"),
             pytest.param("torch", {}, id="torch"),
         ],
     )

@@ -304,7 +304,7 @@ class TestTokenizer:
         ({"config_path": "a\0b"}, "config_path is 'a\\x00b', expected a path"),
         ({"config_path": "x" * 300}, "checkpoint folder "),
         ({"device": ["cpu"]}, "device is ['cpu'], expected auto, cpu, mps, cuda"),
-        ({"mlx_precision": []}, "mlx_precision is [], expected float32, float16, bfloat16"),
+        ({"mlx_precision": []}, "mlx_precision is [], expected auto, float32, float16, bfloat16, 8bit, 4bit"),
         ({"use_mlx_dit": "no"}, "use_mlx_dit is 'no', expected True or False"),
     ],
     ids=str,
