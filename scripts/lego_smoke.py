@@ -97,7 +97,7 @@ def smoke(
     session: Annotated[
         Path | None,
         typer.Option(
-            help="Layers from a TOML file, each with its own caption, seed, range and so on; see README."
+            help="Layers from a TOML file, each with its own caption, seed, range and so on; see docs/stems.md."
         ),
     ] = None,
     gain_db: Annotated[
