@@ -10,6 +10,7 @@ COPIED = (
     "ACE-Step-1.5/acestep",
     "scripts/smoke",
     "scripts/blas.py",
+    "scripts/command_line.py",
     "scripts/lego_smoke.py",
     "scripts/smoke.wav",
 )

@@ -23,9 +23,8 @@ if __name__ == "__main__":
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from acestep.errors import AceStepError, RequestError  # noqa: E402
-
-USAGE, CANNOT = 2, 3
+from acestep.errors import RequestError  # noqa: E402
+from command_line import run_command  # noqa: E402
 
 
 def seconds_list(text: str) -> list[float]:
@@ -116,25 +115,11 @@ def decoder(
 
 def main() -> int:
     """Every refusal is one sentence and an exit status; a bug keeps its traceback."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(stem)
-    app.command()(decoder)
     try:
-        return typer.main.get_command(app).main(prog_name="bench_lego", standalone_mode=False) or 0
-    except typer.Exit as asked:
-        return asked.exit_code
-    except RequestError as error:
-        problem, status = str(error), USAGE
-    except AceStepError as error:
-        problem, status = str(error), CANNOT
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # click's own errors have it
-            raise
-        problem, status = f"{error.format_message().rstrip('.')}; see --help", USAGE
+        return run_command("bench_lego", stem, decoder)
     except KeyboardInterrupt:
-        problem, status = "stopped; nothing was written", 130
-    print(f"bench_lego: {problem}", file=sys.stderr)
-    return status
+        print("bench_lego: stopped; nothing was written", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -28,9 +28,10 @@ if __name__ == "__main__":
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from acestep.errors import AceStepError, RequestError  # noqa: E402
+from acestep.errors import RequestError  # noqa: E402
 from acestep.models.checkpoint.precision import AUTO  # noqa: E402
 from batch.manifest import read_manifest  # noqa: E402
+from command_line import run_command  # noqa: E402
 from smoke.checkout import located  # noqa: E402
 from smoke.request import (  # noqa: E402
     BACKENDS,
@@ -42,8 +43,6 @@ from smoke.request import (  # noqa: E402
     PRECISIONS,
     Request,
 )
-
-USAGE, CANNOT = 2, 3
 
 
 def batch(
@@ -102,23 +101,7 @@ def batch(
 
 def main() -> int:
     """Every refusal is one sentence and an exit status; a bug keeps its traceback."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(batch)
-    try:
-        return typer.main.get_command(app).main(prog_name="lego_batch", standalone_mode=False) or 0
-    except typer.Exit as asked:
-        return asked.exit_code
-    except RequestError as error:
-        problem, status = str(error), USAGE
-    except AceStepError as error:
-        problem, status = str(error), CANNOT
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # click's own errors have it
-            raise
-        problem, status = f"{error.format_message().rstrip('.')}; see --help", USAGE
-    for sentence in problem.splitlines():
-        print(f"lego_batch: {sentence}", file=sys.stderr)
-    return status
+    return run_command("lego_batch", batch)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ if __name__ == "__main__":
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from acestep.errors import AceStepError, RequestError  # noqa: E402
 from acestep.models.checkpoint.precision import AUTO  # noqa: E402
+from command_line import run_command  # noqa: E402
 from smoke.again import read_earlier  # noqa: E402
 from smoke.compare import DEVICES, MODES  # noqa: E402
 from smoke.options import Options  # noqa: E402
@@ -47,8 +47,6 @@ from smoke.request import (  # noqa: E402
 from smoke.session import run_smoke  # noqa: E402
 from smoke.session_file import read_tables  # noqa: E402
 from smoke.tree import SWITCHES  # noqa: E402
-
-USAGE, CANNOT = 2, 3
 
 
 def whole(text: str) -> int:
@@ -260,24 +258,8 @@ def unexpected(error: Exception) -> str:
 
 
 def main() -> int:
-    """Every refusal is one sentence and an exit status."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(smoke)
-    try:
-        return typer.main.get_command(app).main(prog_name="lego_smoke", standalone_mode=False) or 0
-    except typer.Exit as asked:
-        return asked.exit_code
-    except RequestError as error:
-        problem, status = str(error), USAGE
-    except AceStepError as error:
-        problem, status = str(error), CANNOT
-    except Exception as error:
-        if hasattr(error, "format_message"):  # click's own errors have it; their class is click's matter
-            problem, status = f"{error.format_message().rstrip('.')}; see --help", USAGE
-        else:
-            problem, status = unexpected(error), CANNOT
-    print(f"lego_smoke: {problem}", file=sys.stderr)
-    return status
+    """Every refusal is one sentence and an exit status, a bug too."""
+    return run_command("lego_smoke", smoke, bug=unexpected)
 
 
 if __name__ == "__main__":
