@@ -80,6 +80,8 @@ def handler_stem(order: dict[str, Any], clock: PartClock) -> list[str]:
     """A stem through the public API of this fork or of a checkout, on MLX; returns notes."""
     checkpoint = Path(order["checkpoint"])
     os.environ["ACESTEP_CHECKPOINTS_DIR"] = str(checkpoint.parent)
+    # Upstream gives up after 600 s, which its VAE on a CPU can need alone.
+    os.environ.setdefault("ACESTEP_GENERATION_TIMEOUT", "86400")
     (handlers, inference), stubs = tree.import_tree(("acestep.handler", "acestep.inference"), {"mlx"})
     notes = [f"{name} is not installed; soundfile read the context in its place" for name in stubs]
     if override := tree.override_mlx_available():
