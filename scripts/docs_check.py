@@ -4,7 +4,8 @@ usage: .venv/bin/python scripts/docs_check.py [FILE.md ...]
 
 A command is a fenced block of the language `sh`. What stands where a reader has a checkout and weights: in HOME,
 `ACE-Step-1.5/` is the small checkout of the tests with every defect, and an interpreter; `checkpoints/` has tiny random
-weights; `song.wav` is the smoke run's context. A comment in front of a block changes what is expected:
+weights; `song.wav` is the smoke run's context. A document that downloads weights begins without any: a fake hub serves
+the same tiny weights under the published names. A comment in front of a block changes what is expected:
 `<!-- docs-check: exit 1 -->`, or `<!-- docs-check: skip, REASON -->` for what no script can run.
 Exit status: 0 every command ended as expected, 1 one did not.
 """
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +58,8 @@ def blocks_of(path: Path, name: str) -> list[Block]:
     return blocks
 
 
-def reader_of(scratch: Path) -> tuple[Path, dict[str, str]]:
-    """A reader's copy of the repository and environment, below `scratch`."""
+def reader_of(scratch: Path, weights: Path) -> tuple[Path, dict[str, str]]:
+    """A reader's copy of the repository and environment, below `scratch`; `checkpoints/` is written into `weights`."""
     from acestep.models.tiny import write_tiny_checkpoint
     from tests.patches.mini_application import SICK
 
@@ -80,8 +82,8 @@ def reader_of(scratch: Path) -> tuple[Path, dict[str, str]]:
     checkout.mkdir(parents=True)
     SICK.write(checkout)
     (checkout / ".venv").symlink_to(Path(sys.prefix))
-    write_tiny_checkpoint(home)  # home/checkpoints
-    environment = {**os.environ, "HOME": str(home)}
+    write_tiny_checkpoint(weights)
+    environment = {**os.environ, "HOME": str(home), "HF_HOME": str(scratch / "hub_cache")}
     environment.pop("VIRTUAL_ENV", None)
     return clone, environment
 
@@ -123,11 +125,23 @@ def main(names: list[str]) -> int:
 
 def check_document(blocks: list[Block]) -> int:
     """Runs the blocks of one document, in order, for a reader who begins with it; returns how many are wrong."""
+    from tests.fake_hub import fake_hub
+
     wrong = 0
-    with tempfile.TemporaryDirectory(prefix="docs-check-") as folder:
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="docs-check-")))
+        downloads = any("hf download" in block.text for block in blocks)
+        weights = scratch / ("published" if downloads else "home")
         clone, environment = (
-            reader_of(Path(folder)) if any(not block.skip for block in blocks) else (Path(), {})
+            reader_of(scratch, weights) if any(not block.skip for block in blocks) else (Path(), {})
         )
+        if downloads:
+            published = weights / "checkpoints"
+            repositories = {
+                "ACE-Step/acestep-v15-base": published / "acestep-v15-base",
+                "ACE-Step/Ace-Step1.5": published,
+            }
+            environment["HF_ENDPOINT"] = stack.enter_context(fake_hub(repositories))
         for block in blocks:
             if block.skip:
                 print(f"skipped  {block.place}: {block.skip}", flush=True)
