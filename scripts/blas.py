@@ -1,4 +1,4 @@
-"""A fast BLAS for mlx on Linux, whose wheel computes matrix products with the reference one.
+"""A fast BLAS for mlx on Linux, whose wheel computes matmuls with the reference one.
 
 A library is put in front of another when a program starts: a child is started so, the benchmark starts itself again.
 """
@@ -12,13 +12,13 @@ from typing import NoReturn
 
 PLACES = ("/usr/lib/*/openblas*/libblas.so.3", "/usr/lib/*/libopenblas*.so*", "/usr/lib*/libopenblas*.so*")
 NONE_FOUND = (
-    "no OpenBLAS on this machine: mlx's matrix products run on reference BLAS, about 70 times slower; "
+    "no OpenBLAS on this machine: mlx's matmuls run on reference BLAS, about 70 times slower; "
     "install it (Debian, Ubuntu: apt-get install libopenblas0-pthread; Fedora: dnf install openblas) and run again"
 )
 
 
 def find_openblas() -> Path | None:
-    """A library that holds OpenBLAS's products under the names that mlx asks for."""
+    """A library that holds OpenBLAS's matmuls under the names that mlx asks for."""
     for pattern in PLACES:
         for path in sorted(Path("/").glob(pattern.removeprefix("/"))):
             try:

@@ -2,8 +2,8 @@
 
 usage: python scripts/loop_table.py [FILE.md]
 
-Writes the table as measured, docs/loop-table.md if no other file is named. Exit status: 0 every row is within its
-bound; 1 some are not.
+Writes the table as measured, into docs/parity.md if no other file is named, in place of all that follows its heading.
+Exit status: 0 every row is within its bound; 1 some are not.
 """
 
 import os
@@ -41,7 +41,8 @@ from smoke.compare import relative_l2  # noqa: E402
 
 BOUND = 2e-6  # relative L2 of the final latents, float32
 SHAPES = ("plain", "xl")
-TABLE = ROOT / "docs/loop-table.md"
+TABLE = ROOT / "docs/parity.md"
+HEADING = "## The loop in every LEGO setting\n"
 CONTEXT = ROOT / "scripts/smoke.wav"
 
 
@@ -185,7 +186,7 @@ def table(rows: list[tuple[Setting, dict[str, float]]]) -> str:
     """Markdown, with where it was measured."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("mlx", "torch", "diffusers"))
     head = (
-        "# The loop in every LEGO setting\n\n"
+        f"{HEADING}\n"
         "Relative L2 distance of the final latents, MLX to PyTorch, float32, tiny random weights in the plain and\n"
         f"the XL shape. Every row is to be at most {BOUND:.0e}. Made by `make loop-table`; PyTorch's side is\n"
         "diffusers' AceStepPipeline, for SDE, which no library has, the lines in `scripts/loop_table.py`.\n\n"
@@ -208,7 +209,8 @@ def main(target: Path = TABLE) -> int:
             print(f"{row.name}: {distances}", flush=True)
             rows.append((row, distances))
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(table(rows), encoding="utf-8")
+    before = target.read_text(encoding="utf-8").partition(HEADING)[0] if target.exists() else ""
+    target.write_text(before + table(rows), encoding="utf-8")
     far = [
         row.name for row, distances in rows if not all(distance <= BOUND for distance in distances.values())
     ]

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import patches
+from smoke.judge import PRECISION_BOUNDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -48,3 +49,9 @@ def test_the_lock_has_a_hash_for_every_version() -> None:
         for entry in entries[1:]:
             assert "==" in entry.splitlines()[0]
             assert "--hash=sha256:" in entry
+
+
+def test_the_bounds_of_the_precisions_are_those_of_the_page() -> None:
+    page = (ROOT / "docs/parity.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\de-\d) \|", page, flags=re.MULTILINE)
+    assert {dtype: float(bound) for dtype, bound in rows} == PRECISION_BOUNDS

@@ -19,9 +19,9 @@ HIDDEN = "the decoder's velocities are out of sight inside a compiled function"
 class Calls:
     """The evaluations of one decoder: their t in order, and the inputs of the first.
 
-    A batch of twice `batch_size` holds the unconditional branch behind the conditional one; `first` has the latter.
+    A batch of twice `batch_size` holds uncond behind cond; `first` has cond.
     With a folder to record in, FOLDER/0.npy and so on hold float32 [2 or 3, batch, frames, channels]: latents,
-    conditional velocity and, where there is one, the unconditional. not_recorded: why there are none, else None.
+    velocity of cond and, where there is one, of uncond. not_recorded: why there are none, else None.
     torch_matmuls, not_by_mlx: of an MLX decoder, the matmuls that PyTorch did and the evaluations whose velocity MLX
     did not compute from the latents.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-# Hidden states [rows, frames, 64], t, and for each row whether it is the unconditional branch's; the velocity.
+# Hidden states [rows, frames, 64], t, and for each row whether it is uncond's; the velocity.
 Velocity = Callable[[torch.Tensor, float, torch.Tensor], torch.Tensor]
 
 COND, UNCOND = 1.0, -1.0  # the value of all encoder states, which tells a row's branch
@@ -15,8 +15,8 @@ COND, UNCOND = 1.0, -1.0  # the value of all encoder states, which tells a row's
 
 @dataclass
 class LoopRecord:
-    """For each decoder evaluation its timestep, its hidden states [rows, frames, 64] and which rows were the
-    unconditional branch's; and the latents [batch, frames, 64] that the loop returned. All float32."""
+    """For each decoder evaluation its timestep, its hidden states [rows, frames, 64] and which rows were
+    uncond's; and the latents [batch, frames, 64] that the loop returned. All float32."""
 
     timesteps: list[float] = field(default_factory=list)
     states: list[torch.Tensor] = field(default_factory=list)

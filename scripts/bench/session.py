@@ -103,7 +103,7 @@ def at_length(order: Order, models: Models, seconds: float) -> dict[str, Any]:
 
 
 def half_precision(order: Order) -> dict[str, Any]:
-    """Memory at 30 s in each precision; the products of float16 are slow on a CPU."""
+    """Memory at 30 s in each precision; float16 matmuls are slow on a CPU."""
     frames = frames_of(RUN_SECONDS)
     sizes = (order.width, order.layers, order.encoder_length, frames)
     return {precision: peak_memory("fast", *sizes, precision) for precision in ("float32", "float16")}

@@ -10,7 +10,7 @@ BRANCHES = 2  # of the guidance
 
 @dataclass(frozen=True)
 class Work:
-    """Multiply-adds of the products; bytes that they read and write if nothing stays near between them; exponentials.
+    """Multiply-adds of the matmuls; bytes that they read and write if nothing stays near between them; exponentials.
 
     bytes are for float32, of which half precision needs half. scores: the largest score matrix held at once, in
     bytes, where attention is not fused.
@@ -31,7 +31,7 @@ class Work:
         return Work(**{**values, "scores": self.scores})
 
 
-def product(rows: int, inner: int, columns: int) -> Work:
+def matmul(rows: int, inner: int, columns: int) -> Work:
     """[rows, inner] x [inner, columns]"""
     return Work(rows * inner * columns, 4 * (rows * inner + inner * columns + rows * columns))
 
@@ -44,30 +44,30 @@ def attention(config: ModelConfig, queries: int, keys: int, held: int | None = N
     return Work(2 * scores * head_dim, moved, scores, 4 * heads * keys * min(queries, held or queries))
 
 
-def layer_products(config: ModelConfig, rows: int) -> tuple[Work, Work, Work, Work]:
+def layer_matmuls(config: ModelConfig, rows: int) -> tuple[Work, Work, Work, Work]:
     """Projections of self-attention, queries and output of cross-attention, its keys and values, feed-forward."""
     width, inner = config.hidden_size, config.num_attention_heads * config.head_dim
-    kv = product(rows, width, config.num_key_value_heads * config.head_dim).times(2)
-    q_and_o = product(rows, width, inner) + product(rows, inner, width)
-    mlp = product(rows, width, config.intermediate_size).times(2)
-    mlp += product(rows, config.intermediate_size, width)
+    kv = matmul(rows, width, config.num_key_value_heads * config.head_dim).times(2)
+    q_and_o = matmul(rows, width, inner) + matmul(rows, inner, width)
+    mlp = matmul(rows, width, config.intermediate_size).times(2)
+    mlp += matmul(rows, config.intermediate_size, width)
     silu = Work(exponentials=rows * config.intermediate_size)
     return q_and_o + kv, q_and_o, kv, mlp + silu
 
 
-def way_in_and_out(config: ModelConfig, rows: int) -> tuple[Work, Work]:
-    """The patch products at both ends."""
+def patch_matmuls(config: ModelConfig, rows: int) -> tuple[Work, Work]:
+    """patchify and unpatchify, strided convs, as matmuls."""
     patch, width = config.patch_size, config.hidden_size
     return (
-        product(rows, patch * config.in_channels, width),
-        product(rows, width, patch * config.audio_acoustic_hidden_dim),
+        matmul(rows, patch * config.in_channels, width),
+        matmul(rows, width, patch * config.audio_acoustic_hidden_dim),
     )
 
 
 def time_embedding(config: ModelConfig, rows: int) -> Work:
     """Both embeddings of `rows` timesteps, with their modulations."""
     width = config.hidden_size
-    one = product(rows, 256, width) + product(rows, width, width) + product(rows, width, 6 * width)
+    one = matmul(rows, 256, width) + matmul(rows, width, width) + matmul(rows, width, 6 * width)
     return one.times(2)
 
 
@@ -80,9 +80,9 @@ def sliding(config: ModelConfig) -> Iterator[bool]:
 def reference_step(config: ModelConfig, patches: int, encoder_length: int) -> Work:
     """A guided step of one item as the reference decoder does it, keys and values of the encoder kept; upstream's keeps
     none, and does `once_a_run`'s first part in every step."""
-    into, out = way_in_and_out(config, BRANCHES * patches)
-    total = into + out + time_embedding(config, BRANCHES)
-    itself, encoder, _, mlp = layer_products(config, BRANCHES * patches)
+    patchify, unpatchify = patch_matmuls(config, BRANCHES * patches)
+    total = patchify + unpatchify + time_embedding(config, BRANCHES)
+    itself, encoder, _, mlp = layer_matmuls(config, BRANCHES * patches)
     for _ in sliding(config):
         total += itself + encoder + mlp
         for keys in (patches, encoder_length):
@@ -92,10 +92,10 @@ def reference_step(config: ModelConfig, patches: int, encoder_length: int) -> Wo
 
 def fast_step(config: ModelConfig, patches: int, encoder_length: int, scores_at_once: int) -> Work:
     """The same step as the fast decoder does it."""
-    into, _ = way_in_and_out(config, patches)
-    _, out = way_in_and_out(config, BRANCHES * patches)
-    total = into + out
-    itself, encoder, _, mlp = layer_products(config, patches)
+    patchify, _ = patch_matmuls(config, patches)
+    _, unpatchify = patch_matmuls(config, BRANCHES * patches)
+    total = patchify + unpatchify
+    itself, encoder, _, mlp = layer_matmuls(config, patches)
     for index, windowed in enumerate(sliding(config)):
         branches = BRANCHES if index else 1
         keys = patches
@@ -120,6 +120,6 @@ def block_of(config: ModelConfig, keys: int, scores_at_once: int) -> int:
 
 def once_a_run(config: ModelConfig, encoder_length: int, steps: int) -> Work:
     """What the fast decoder does before the first step: the encoder states' keys and values, all timesteps."""
-    states = product(encoder_length + 1, config.encoder_hidden_size, config.hidden_size)
-    _, _, kv, _ = layer_products(config, encoder_length + 1)
+    states = matmul(encoder_length + 1, config.encoder_hidden_size, config.hidden_size)
+    _, _, kv, _ = layer_matmuls(config, encoder_length + 1)
     return states + kv.times(config.num_hidden_layers) + time_embedding(config, steps)

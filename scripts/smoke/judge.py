@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from acestep.models.checkpoint.precision import HALVES, QUANTISED
+from acestep.models.checkpoint.precision import HALF_DTYPES, QUANTISED
 from smoke.compare import Distances
 from smoke.run import Run
 
@@ -57,7 +57,7 @@ class Stage:
 
     def sentence(self, dtype: str) -> str:
         """What was found, or why that is not to be said in a number."""
-        half = f", computed in {dtype}," if self.is_of_precision and dtype in HALVES else ""
+        half = f", computed in {dtype}," if self.is_of_precision and dtype in HALF_DTYPES else ""
         if math.isnan(self.distance):
             return f"{self.what} contain NaN where {self.reference} do not"
         if math.isinf(self.distance):

@@ -47,7 +47,7 @@ def largest(values: list[float]) -> float:
 
 
 def recorded(run: Run, step: int) -> "tuple[torch.Tensor, ...]":
-    """Latents, conditional velocity and, where there is one, the unconditional, [batch, frames, channels] each."""
+    """Latents, velocity of cond and, where there is one, of uncond, [batch, frames, channels] each."""
     import numpy as np
     import torch
 

@@ -280,7 +280,7 @@ class TestSeeds:
     def test_batch_of_two_is_two_of_one(
         self, generate: Generate, load_handler: Any, use_mlx_dit: bool, guidance: float
     ) -> None:
-        """Up to the last digits: a matrix product of another size is summed in another order."""
+        """Up to the last digits: a matmul of another size is summed in another order."""
         handler = load_handler("plain", use_mlx_dit)
         both = generate(handler, seeds=[5, 6], batch_size=2, guidance_scale=guidance)
         assert [audio["seed"] for audio in both.audios] == [5, 6]

@@ -1,4 +1,4 @@
-"""The benchmark's parts: turns, counted work, picture, and the library that mlx's products run on."""
+"""The benchmark's parts: turns, counted work, picture, and the library that mlx's matmuls run on."""
 
 import os
 import subprocess
@@ -154,7 +154,7 @@ class TestBlas:
         (tmp_path / "libopenblas.so.0").write_text("not a library")
         monkeypatch.setattr(blas, "PLACES", (f"{tmp_path}/libopenblas*.so*",))
         assert blas.use_openblas() == (
-            "no OpenBLAS on this machine: mlx's matrix products run on reference BLAS, about 70 times slower; "
+            "no OpenBLAS on this machine: mlx's matmuls run on reference BLAS, about 70 times slower; "
             "install it (Debian, Ubuntu: apt-get install libopenblas0-pthread; Fedora: dnf install openblas) "
             "and run again"
         )

@@ -1,4 +1,4 @@
-"""The loop table: what is stored is of the settings that there are, within the bound, and still true."""
+"""The loop table: what is stored has the settings that there are, within the bound, and still true."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import loop_table
-from loop_table import BOUND, SETTINGS, SHAPES, TABLE, Setting, Side, table
+from loop_table import BOUND, HEADING, SETTINGS, SHAPES, TABLE, Setting, Side, table
 
 # Those that other tests of the loop do not run; `make loop-table` runs all.
 AGAIN = [row for row in SETTINGS if re.match("1 s context|sde", row.name)]
@@ -52,6 +52,16 @@ def test_row_that_is_too_far_is_a_failure_and_named(
     distances = [dict.fromkeys(SHAPES, 1e-7), {"plain": 1e-7, "xl": float("nan")}]
     monkeypatch.setattr(loop_table, "Side", lambda *_: None)
     monkeypatch.setattr(loop_table, "measure", lambda _: zip(SETTINGS[:2], distances, strict=True))
-    assert loop_table.main(tmp_path / "new/table.md") == 1
+    target = tmp_path / "new/table.md"
+    assert loop_table.main(target) == 1
     assert f"further than 2e-06: {SETTINGS[1].name}\n" in capsys.readouterr().out
-    assert (tmp_path / "new/table.md").read_text() == table(list(zip(SETTINGS[:2], distances, strict=True)))
+    assert target.read_text() == table(list(zip(SETTINGS[:2], distances, strict=True)))
+
+
+def test_what_the_page_says_before_the_table_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Page\n\n{HEADING}\nan older table\n")
+    monkeypatch.setattr(loop_table, "Side", lambda *_: None)
+    monkeypatch.setattr(loop_table, "measure", lambda _: iter(()))
+    assert loop_table.main(page) == 0
+    assert page.read_text() == f"# Page\n\n{table([])}"

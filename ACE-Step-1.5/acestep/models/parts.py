@@ -35,7 +35,7 @@ class ConditionModel(Protocol):
 
     @property
     def null_condition_emb(self) -> np.ndarray:
-        """What the null branch of the guidance is shown, [1, 1, encoder width]."""
+        """The condition of uncond, [1, 1, encoder width]."""
         ...
 
     @property

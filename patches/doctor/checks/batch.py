@@ -15,7 +15,7 @@ REQUESTED = "seeds 7 and 8 in one batch: the latents that each has alone"
 
 
 def run(checkout: LoadedCheckout) -> Finding:
-    """Guided, so that rows of the conditional and of the unconditional branch can be mixed up too."""
+    """Guided, so that rows of cond and uncond can be mixed up too."""
     together = _latents(checkout, SEEDS)
     where = f"{checkout.file_name('generate')}, conditioning_batch.py"
     if together.shape[0] != len(SEEDS):

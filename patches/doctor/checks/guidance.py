@@ -1,4 +1,4 @@
-"""Guidance on MLX: whether the unconditional branch is evaluated at all."""
+"""Guidance on MLX: whether uncond is evaluated at all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def run(checkout: LoadedCheckout) -> Finding:
     record = checkout.lego(inference_steps=STEPS, guidance_scale=SCALE)
     record.require_decoder()
     guided = max(record.batches) == 2 or len(record.timesteps) == 2 * len(set(record.timesteps))
-    observed = "both branches are evaluated" if guided else "the unconditional branch is never evaluated"
+    observed = "both branches are evaluated" if guided else "uncond is never evaluated"
     where = f"{checkout.file_name('generate')}, and what reaches it"
     return judged(not guided, f"guidance {SCALE:g}", observed, where)

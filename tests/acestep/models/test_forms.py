@@ -29,7 +29,7 @@ from acestep.models.checkpoint.config import read_config
 from acestep.models.checkpoint.weights import diffusers_name, full_name, upstream_name
 
 BACKENDS = pytest.mark.parametrize("use_mlx_dit", [True, False], ids=["mlx", "torch"])
-HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+HALF_DTYPES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 SHAPES = pytest.mark.parametrize("shape", ["plain", "xl"])
 
 
@@ -130,7 +130,7 @@ def test_every_form_loads_the_weights_of_the_float32_single_file(
             assert_equal(got[key], value, key)
 
 
-@HALVES
+@HALF_DTYPES
 @pytest.mark.parametrize("form", ["upstream", "upstream_shards", "diffusers"])
 def test_half_precision_on_disk_loads_its_rounded_values_as_float32(
     written: Callable[..., Path], load_handler: Callable[..., Any], form: str, dtype: torch.dtype

@@ -1,6 +1,6 @@
 """Half precision on weights whose activations go beyond float16, as those of real checkpoints do.
 
-Published for real weights: gated product of a feed-forward part 137,000, residual stream 1.36 million (XL), output of
+Published for real weights: gated MLP product 137,000, residual stream 1.36 million (XL), output of
 a lyric encoder layer's down_proj 505,000; float16 ends at 65,504.
 """
 
@@ -36,7 +36,7 @@ from acestep.models.pytorch.loop import torch_generate_diffusion
 GATED, RESIDUAL, DOWN = 137_000.0, 1_400_000.0, 505_000.0
 BOUND = 1e-2  # relative L2 of the final latents
 BOUND_OF_STATES = {"float16": 1e-2, "bfloat16": 4e-2}  # of the encoder's, where bfloat16 is 8 times as coarse
-HALVES = ("float16", "bfloat16")
+HALF_DTYPES = ("float16", "bfloat16")
 STEPS = 8
 LAYER = 1  # of the decoder's three
 CONSTANT, LARGE = 5, 9  # channels of the residual stream
@@ -61,7 +61,7 @@ class Peaks:
 def plant(
     folder: Path, layer: str, constant: Callable[[Tensors], Any], norms: Sequence[str], size: float
 ) -> None:
-    """Gives a layer one hidden unit whose gated product is about GATED and leads channel LARGE to about `size`.
+    """Gives a layer one hidden unit whose gated MLP product is about GATED and leads channel LARGE to about `size`.
 
     constant: makes the layer's feed-forward part see a constant in channel CONSTANT. norms: those behind the layer; as
     trained ones do, they keep the large channel small and lift the others to where they were.
@@ -86,7 +86,7 @@ def plant(
 
 
 def adjust(folder: Path, layer: str, measured: Callable[[], Peaks], target: str, size: float) -> Peaks:
-    """Scales the planted unit until its gated product is GATED and what it leads to is `size`."""
+    """Scales the planted unit until its gated MLP product is GATED and what it leads to is `size`."""
 
     def multiply(unit: float, output: float) -> None:
         def change(tensors: Tensors) -> None:
@@ -218,7 +218,7 @@ def test_values_are_as_large_as_those_of_real_weights(planted: SimpleNamespace) 
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.0], ids="guidance_{:g}".format)
-@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("precision", HALF_DTYPES)
 @pytest.mark.parametrize("backend", ["mlx", "torch"])
 def test_latents_are_those_of_float32(
     planted: SimpleNamespace, backend: str, precision: str, guidance: float, monkeypatch: pytest.MonkeyPatch
@@ -238,7 +238,7 @@ def test_float16_overflows_without_scaling(
     assert not np.isfinite(half_latents(backend, planted, "float16", 1.0, monkeypatch)).all()
 
 
-@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("precision", HALF_DTYPES)
 def test_encoder_states_are_those_of_float32(planted: SimpleNamespace, precision: str) -> None:
     """The lyric encoder, whose down_proj reaches DOWN."""
     x, there = lyrics(planted.config), torch.ones(1, 30, dtype=torch.bool)

@@ -15,7 +15,7 @@ STRENGTH = "        audio_cover_strength: float = 1.0,\n"
 PARAMETER, STEPS, TURBO = "infer_steps: int = 8", "infer_steps=infer_steps", "is_turbo=is_turbo"
 BLOCK_LINES = [f"+        {MARK}{BLOCK[0]}", *(f"+        {line}" for line in BLOCK[1:])]
 ARGUMENTS = [f"+            {line}" for line in (MARK, f"{STEPS},", f"{TURBO},")]
-WHOLE = [f"+        {MARK}", f"+        {PARAMETER},", *BLOCK_LINES, *ARGUMENTS]
+FULL_PRECISION = [f"+        {MARK}", f"+        {PARAMETER},", *BLOCK_LINES, *ARGUMENTS]
 WITHOUT_STEPS = [*BLOCK_LINES, f"+            {MARK}", f"+            {TURBO},"]
 
 OPTIONS = """\
@@ -26,7 +26,7 @@ OPTIONS = """\
 """
 
 APPLIED = {
-    "as upstream has it": ([], WHOLE),
+    "as upstream has it": ([], FULL_PRECISION),
     "signature without trailing comma": (
         [(LAST, LAST.replace("1.0,", "1.0"))],
         [
@@ -38,51 +38,54 @@ APPLIED = {
             *ARGUMENTS,
         ],
     ),
-    "before the further keywords": ([(LAST, LAST.replace("    ):", "        **unused,\n    ):"))], WHOLE),
-    "behind star args": ([(LAST, LAST.replace("    ):", "        *unused,\n    ):"))], WHOLE),
-    "keyword only": ([("        seed,\n", "        seed,\n        *,\n")], WHOLE),
+    "before the further keywords": (
+        [(LAST, LAST.replace("    ):", "        **unused,\n    ):"))],
+        FULL_PRECISION,
+    ),
+    "behind star args": ([(LAST, LAST.replace("    ):", "        *unused,\n    ):"))], FULL_PRECISION),
+    "keyword only": ([("        seed,\n", "        seed,\n        *,\n")], FULL_PRECISION),
     "comment behind the last keyword": (
         [(COMPILE_LINE, COMPILE_LINE.replace("),\n", "),  # set at load\n"))],
-        WHOLE,
+        FULL_PRECISION,
     ),
     "imported in the method": (
         [(IMPORT, ""), ("        done =", f"        {IMPORT}\n        done =")],
-        WHOLE,
+        FULL_PRECISION,
     ),
     "import guarded": (
         [(IMPORT, f"try:\n    {IMPORT}except ImportError:\n    mlx_generate_diffusion = None\n")],
-        WHOLE,
+        FULL_PRECISION,
     ),
     "imported under another name": (
         [(IMPORT, IMPORT.replace("\n", " as walk\n")), ("done = mlx_generate_diffusion(", "done = walk(")],
-        WHOLE,
+        FULL_PRECISION,
     ),
     "called through the module": (
         [
             (IMPORT, "from acestep.models.mlx import dit_generate\n"),
             ("done = mlx_", "done = dit_generate.mlx_"),
         ],
-        WHOLE,
+        FULL_PRECISION,
     ),
-    "decorated": ([("    def _mlx", "    @torch.no_grad()\n    def _mlx")], WHOLE),
+    "decorated": ([("    def _mlx", "    @torch.no_grad()\n    def _mlx")], FULL_PRECISION),
     "typed": (
         [
             ("    ):\n", "    ) -> dict[str, object]:\n"),
             ("        seed,\n", "        seed: int | list[int] | None,\n"),
         ],
-        WHOLE,
+        FULL_PRECISION,
     ),
     "debug prints": (
         [("        done = mlx", "        print('run', shift, timesteps)\n        done = mlx")],
-        WHOLE,
+        FULL_PRECISION,
     ),
-    "no docstring": ([('        """Hand the tensors to MLX as arrays."""\n', "")], WHOLE),
+    "no docstring": ([('        """Hand the tensors to MLX as arrays."""\n', "")], FULL_PRECISION),
     "in try": (
         [
             ("        done = mlx", "        try:\n          done = mlx"),
             ("        latents =", "        except ValueError:\n            raise\n        latents ="),
         ],
-        WHOLE,
+        FULL_PRECISION,
     ),
     "steps already a parameter, not forwarded": (
         [(STRENGTH, f"{STRENGTH}        infer_steps=None,\n")],
@@ -93,14 +96,14 @@ APPLIED = {
             (LAST, LAST.replace("    ):", "        **unused,\n    ):")),
             (COMPILE_LINE, f"{COMPILE_LINE}            **unused,\n"),
         ],
-        WHOLE,
+        FULL_PRECISION,
     ),
     "further keywords from a dict of its own": (
         [
             ("        done = mlx", f"{OPTIONS}        done = mlx"),
             (COMPILE_LINE, "            **options,\n"),
         ],
-        WHOLE,
+        FULL_PRECISION,
     ),
     "called by a local name": (
         [
@@ -109,7 +112,7 @@ APPLIED = {
                 "        walk = mlx_generate_diffusion\n        done = walk(",
             )
         ],
-        WHOLE,
+        FULL_PRECISION,
     ),
     "overload stubs": (
         [
@@ -118,7 +121,7 @@ APPLIED = {
                 "class DiffusionMixin:\n    @overload\n    def _mlx_run_diffusion(self) -> None: ...\n\n",
             )
         ],
-        WHOLE,
+        FULL_PRECISION,
     ),
     "stub for type checkers": (
         [
@@ -127,9 +130,9 @@ APPLIED = {
                 "class DiffusionMixin:\n    if TYPE_CHECKING:\n        def _mlx_run_diffusion(self): ...\n\n",
             )
         ],
-        WHOLE,
+        FULL_PRECISION,
     ),
-    "form feed between functions": ([("class DiffusionMixin", "\x0c\nclass DiffusionMixin")], WHOLE),
+    "form feed between functions": ([("class DiffusionMixin", "\x0c\nclass DiffusionMixin")], FULL_PRECISION),
 }
 
 
@@ -180,7 +183,7 @@ def test_where_upstream_forwards_the_steps_only_the_kind_is_added() -> None:
 
 def test_where_the_kind_is_passed_already_only_the_steps_are_added() -> None:
     text = edit(BEFORE, (COMPILE_LINE, f"{COMPILE_LINE}            is_turbo=self.config.is_turbo,\n"))
-    assert changed(text, check_applied(PATCH, text)) == [*WHOLE[:2], *ARGUMENTS[:2]]
+    assert changed(text, check_applied(PATCH, text)) == [*FULL_PRECISION[:2], *ARGUMENTS[:2]]
 
 
 @pytest.mark.parametrize(

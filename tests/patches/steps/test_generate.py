@@ -45,7 +45,7 @@ def call(*items: str, was: str = "(shift, timesteps)", assigned: str = "    leve
 
 
 WHOLE_CALL = call("shift", "timesteps", "infer_steps=infer_steps", "is_turbo=is_turbo")
-WHOLE = [*PARAMETERS, *block(), *PARAMETERS, *WHOLE_CALL]
+FULL_PRECISION = [*PARAMETERS, *block(), *PARAMETERS, *WHOLE_CALL]
 
 APPLIED = {
     "as upstream has it": [],
@@ -93,7 +93,9 @@ def test_keywords_from_a_dict_of_the_function_do_not_hold_the_steps() -> None:
 def test_schedule_of_a_base_model_is_added(changes: list[tuple[str, str]]) -> None:
     text = edit(BEFORE, *changes)
     lines = changed(text, check_applied(PATCH, text))
-    assert sorted(line.lstrip("+- ") for line in lines) == sorted(line.lstrip("+- ") for line in WHOLE)
+    assert sorted(line.lstrip("+- ") for line in lines) == sorted(
+        line.lstrip("+- ") for line in FULL_PRECISION
+    )
 
 
 OTHER_FORMS = {

@@ -30,7 +30,7 @@ class AceStepConditionGenerationModel:
 
     @property
     def null_condition_emb(self) -> np.ndarray:
-        """What the null branch of the guidance is shown, [1, 1, encoder width]."""
+        """The condition of uncond, [1, 1, encoder width]."""
         return self.encoder.null_condition_emb.cpu().numpy()
 
     @property

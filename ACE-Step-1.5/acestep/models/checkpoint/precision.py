@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 GROUP_SIZE = 64  # numbers that share a scale and a bias, in 16 bits each
-WHOLE, HALVES = "float32", ("float16", "bfloat16")
-DTYPES = (WHOLE, *HALVES)
+FULL_PRECISION, HALF_DTYPES = "float32", ("float16", "bfloat16")
+DTYPES = (FULL_PRECISION, *HALF_DTYPES)
 QUANTISED = {"8bit": 8, "4bit": 4}
 AUTO = "auto"
 ON_MLX = (AUTO, *DTYPES, *QUANTISED)
@@ -39,12 +39,12 @@ class Precision:
         return bytes_a_number(self.name) if self.bits is None else bytes_quantised(bits_of(name, self.bits))
 
 
-FLOAT32 = Precision(WHOLE)
+FLOAT32 = Precision(FULL_PRECISION)
 
 
 def bytes_a_number(dtype: str) -> int:
     """4 or 2."""
-    return 4 if dtype == WHOLE else 2
+    return 4 if dtype == FULL_PRECISION else 2
 
 
 def bytes_quantised(bits: int) -> float:

@@ -6,7 +6,7 @@ from acestep.core.generation.handler.request_values import show
 from acestep.errors import BackendError, CheckpointError
 from acestep.models.checkpoint.config import read_json
 from acestep.models.checkpoint.layout import find_layout
-from acestep.models.checkpoint.precision import AUTO, GROUP_SIZE, QUANTISED, WHOLE, Precision
+from acestep.models.checkpoint.precision import AUTO, FULL_PRECISION, GROUP_SIZE, QUANTISED, Precision
 
 KEY = "quantization"
 
@@ -41,7 +41,7 @@ def resolve_mlx_precision(asked: str, folder: Path) -> Precision:
     """
     bits = stored_bits(folder)
     if bits is None:
-        return Precision(WHOLE if asked == AUTO else asked)
+        return Precision(FULL_PRECISION if asked == AUTO else asked)
     stored = Precision(f"{bits}bit")
     if asked not in (AUTO, stored.name):
         raise BackendError(

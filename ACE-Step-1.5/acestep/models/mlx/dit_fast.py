@@ -2,7 +2,7 @@
 
 `dit_run` computes once what all steps of a run share. Besides that: cond and uncond are computed once up to the
 first cross-attention; sliding-window layers score the keys of their window alone; queries are processed in blocks
-where their scores would fill the memory; the patch convolutions are matmuls.
+where their scores would fill the memory; the patch convs are matmuls.
 """
 
 from typing import cast

@@ -12,7 +12,7 @@ import mlx.nn as nn
 
 from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.mlx.attention import KeysAndValues, attend
-from acestep.models.mlx.linear import HALVES, project
+from acestep.models.mlx.linear import HALF_DTYPES, project
 from acestep.models.mlx.rope import Rotary, rotary_tables, sliding_window_mask, timestep_frequencies
 
 TIMESTEP_CHANNELS = 256
@@ -97,7 +97,7 @@ class MLXAttention(nn.Module):
     def attention_dtype(self) -> mx.Dtype:
         """Of the decoder's attention: that of the weights in half precision, else float32."""
         dtype = self.v_proj.weight.dtype
-        return dtype if dtype in HALVES else mx.float32
+        return dtype if dtype in HALF_DTYPES else mx.float32
 
     def attend(
         self, queries: mx.array, keys_and_values: KeysAndValues, mask: mx.array | None = None

@@ -1,7 +1,7 @@
 """The large matmuls of the models, whatever their weights are held in; what goes in and what comes out is float32.
 
-float16 ends at 65,504, and real weights go beyond: the gated product of a feed-forward part reaches 137,000, the
-output of a lyric encoder layer's down_proj 505,000. Rows that could overflow are divided by a power of two first,
+float16 ends at 65,504, and real weights go beyond: the gated MLP product reaches 137,000, the output of a lyric
+encoder layer's down_proj 505,000. Rows that could overflow are divided by a power of two first,
 and the result is multiplied by it in float32. That changes no bit of a number, unless it is too small for float16
 where the largest of its row is too large. bfloat16 has float32's range.
 """
@@ -11,7 +11,7 @@ import mlx.nn as nn
 
 FLOAT16_RANGE = 2.0**15  # half of float16's, so that no rounding leads beyond it
 EXPONENT = 0x7F800000  # the bits of a float32 that hold its power of two
-HALVES = (mx.float16, mx.bfloat16)
+HALF_DTYPES = (mx.float16, mx.bfloat16)
 
 
 def project(layer: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
@@ -21,7 +21,7 @@ def project(layer: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
     """
     if isinstance(layer, nn.QuantizedLinear):
         return _with_bias(layer, quantized_matmul(layer, x))
-    if layer.weight.dtype not in HALVES:
+    if layer.weight.dtype not in HALF_DTYPES:
         return layer(x)
     if layer.weight.dtype == mx.bfloat16:
         return _with_bias(layer, half_matmul(x, layer.weight))

@@ -13,7 +13,7 @@ import numpy as np
 from acestep.errors import CheckpointError
 from acestep.models.checkpoint.config import ModelConfig, read_config, read_json
 from acestep.models.checkpoint.layout import find_layout
-from acestep.models.checkpoint.precision import WHOLE
+from acestep.models.checkpoint.precision import FULL_PRECISION
 from acestep.models.checkpoint.quantization import KEY, quantization_of, stored_bits
 from acestep.models.checkpoint.silence import SILENCE
 from acestep.models.checkpoint.weights import (
@@ -117,7 +117,7 @@ def quantized_arrays(
     return quantised
 
 
-def final_latents(folder: Path, precision: str = WHOLE) -> np.ndarray:
+def final_latents(folder: Path, precision: str = FULL_PRECISION) -> np.ndarray:
     """Of a short run of a checkpoint's decoder on random inputs, the same for every decoder of a shape."""
     config = read_config(folder)
     decoder = MLXDiTDecoder.from_config(config)

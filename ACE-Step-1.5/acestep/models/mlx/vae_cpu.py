@@ -1,6 +1,6 @@
 """The layers of the audio VAE computed by numpy, for a machine without a GPU; weights are those of `vae_layers`.
 
-mlx's own convolution on the CPU takes 5 times as long as a matmul for each position of the kernel, 100 times with a
+mlx's own conv on the CPU takes 5 times as long as a matmul for each position of the kernel, 100 times with a
 dilation, and everything but matmuls runs on one core. Here several tiles are computed at once, each on one thread.
 """
 

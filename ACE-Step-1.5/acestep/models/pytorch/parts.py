@@ -11,7 +11,7 @@ from transformers import Qwen3Model
 from acestep.models.base.modeling_acestep_v15_base import AceStepConditionGenerationModel
 from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.checkpoint.layout import find_layout
-from acestep.models.checkpoint.precision import WHOLE
+from acestep.models.checkpoint.precision import FULL_PRECISION
 from acestep.models.checkpoint.tokenizer import load_tokenizer
 from acestep.models.encoding_cache import CONTEXTS_KEPT, PROMPTS_KEPT, EncodingCache, content_key
 from acestep.models.parts import Parts
@@ -77,7 +77,7 @@ def load_parts(folder: Path, config: ModelConfig, device: str, precision: str) -
 
     def converted(model: Any, attention: bool = False) -> Any:
         """In the precision and on the device."""
-        if precision != WHOLE:
+        if precision != FULL_PRECISION:
             to_half(model, getattr(torch, precision), attention)
         return model.to(device)
 

@@ -173,7 +173,7 @@ class TestParity:
 
 
 class TestGuidanceAtTheDecoder:
-    """One evaluation covers both branches; the null branch is shown the null condition, not the states."""
+    """One evaluation covers both branches; uncond is given the null condition, not the encoder states."""
 
     def test_guidance_costs_no_further_evaluation(self, load_pair: Any) -> None:
         decoder = CountingDecoder(load_pair().mlx)

@@ -93,7 +93,7 @@ def test_2000_null_states_are_summed_with_less_rounding_than_one_by_one(pair: Si
             encoder_hidden_states=c.null.double().expand_as(c.states),
             context_latents=c.context.double(),
         ).sample
-    assert_near(fast, velocity.float(), largest=BOUND / 2, what="velocity of the null branch")
+    assert_near(fast, velocity.float(), largest=BOUND / 2, what="velocity of uncond")
 
 
 class TestLoop:

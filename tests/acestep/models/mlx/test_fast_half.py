@@ -1,4 +1,4 @@
-"""float16 and bfloat16: half the memory of the large products, and latents that are still those of float32."""
+"""float16 and bfloat16: half the memory of the large matmuls, and latents that are still those of float32."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_generate import mlx_generate_diffusion
 from acestep.models.mlx.dit_model import MLXDiTDecoder
 
-HALVES = ("float16", "bfloat16")
+HALF_DTYPES = ("float16", "bfloat16")
 
 
 @pytest.fixture(params=["plain", "xl"])
@@ -47,14 +47,14 @@ def latents(decoder: MLXDiTDecoder, guidance: float) -> Any:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.0], ids="guidance_{:g}".format)
-@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("precision", HALF_DTYPES)
 def test_latents_are_near_those_of_float32(folder: Path, precision: str, guidance: float) -> None:
     near = latents(load(folder, precision), guidance)
     assert near.dtype == "float32"
     assert_near(near, latents(load(folder, "float32"), guidance), l2=2e-2, what="latents")
 
 
-@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("precision", HALF_DTYPES)
 def test_matrices_alone_are_halved(folder: Path, precision: str) -> None:
     """Norms, tables, biases and both ends stay float32: they are small, and there it matters."""
     whole = dict(tree_flatten(load(folder, "float32").parameters()))
@@ -68,7 +68,7 @@ def test_matrices_alone_are_halved(folder: Path, precision: str) -> None:
     assert sum(v.nbytes for v in half.values()) < 0.55 * sum(v.nbytes for v in whole.values())
 
 
-@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("precision", HALF_DTYPES)
 def test_handler_loads_decoder_and_encoders_in_what_was_asked_for(
     tiny_root: Any, mlx_handler: Any, precision: str
 ) -> None:

@@ -279,7 +279,7 @@ class TestRefusals:
 
 
 def test_large_activations_survive_quantised_weights(plain_folder: Path) -> None:
-    """A gated product of 137,000: what the layers take and return is float32."""
+    """A gated MLP product of 137,000: what the layers take and return is float32."""
     decoder = load(plain_folder, "8bit")
     layer: Any = decoder.layers[0].mlp.gate_proj
 

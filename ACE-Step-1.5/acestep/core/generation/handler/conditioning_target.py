@@ -10,7 +10,7 @@ from acestep.models.parts import AudioVAE, ConditionModel
 
 
 class ConditioningTargetMixin:
-    """Source latents and chunk mask, the two halves of the context latents."""
+    """Source latents and chunk mask, which make up the context latents."""
 
     vae: AudioVAE
     model: ConditionModel
