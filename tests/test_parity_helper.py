@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from parity_helper import assert_equal, assert_near, describe
+
+from tests.parity_helper import assert_equal, assert_near, describe
 
 WANT = np.arange(6.0).reshape(2, 3)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from fork_helper import CountingDecoder, linspace_and_shift
-from parity_helper import assert_equal, assert_near, relative_l2
 
 from acestep.errors import OutputError
 from acestep.inference import GenerationConfig, GenerationParams, GenerationResult, generate_music
 from acestep.models.pytorch.loop import torch_generate_diffusion
+from tests.fork_helper import CountingDecoder, linspace_and_shift
+from tests.parity_helper import assert_equal, assert_near, relative_l2
 
 RATE = 48_000
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from fork_helper import CountingDecoder
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from acestep.errors import AceStepError
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
+from tests.fork_helper import CountingDecoder
 
 EXAMPLES = int(os.environ.get("RANDOM_EXAMPLES", "20"))
 FIELDS = [f.name for cls in (GenerationParams, GenerationConfig) for f in dataclasses.fields(cls)]

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from upstream_names import COMMITS, names_of_clone, stored_names
 
 from acestep.core.generation.handler.generate_music_request import check_request
 from acestep.core.generation.handler.upstream_fields import (
@@ -25,6 +24,7 @@ from acestep.errors import RequestError
 from acestep.handler import AceStepHandler
 from acestep.inference import GenerationConfig, GenerationParams, GenerationResult, generate_music
 from acestep.llm_inference import LLMHandler
+from tests.upstream_names import COMMITS, names_of_clone, stored_names
 
 LATEST = COMMITS[-1]
 CLONE = "ACESTEP_UPSTREAM_CLONE"  # a clone with history, whose names are compared with the stored ones

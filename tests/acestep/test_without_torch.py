@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from parity_helper import assert_equal
 
 from acestep.stems import Stem
+from tests.parity_helper import assert_equal
 
 ABSENT = ("torch", "diffusers", "transformers", "accelerate")
 PROGRAM = """

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from stand_in_checkout import write_checkout
 
 from acestep.errors import OutputError, RequestError
 from smoke.folder import SCRATCH_PREFIX, RunFolder, scratch_folder
+from tests.stand_in_checkout import write_checkout
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "lego_smoke.py"
 

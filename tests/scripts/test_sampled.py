@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderOobleck
-from fork_helper import random_conditions
 
 from acestep.models.mlx import dit_generate, dit_run, guidance
 from acestep.models.mlx.dit_fast import MLXFastDecoder
@@ -20,6 +19,7 @@ from smoke.judge import judge
 from smoke.origin import reach_of_decoder
 from smoke.request import Request
 from smoke.run import Run
+from tests.fork_helper import random_conditions
 
 STEPS, FRAMES = 9, 40
 STEM = {"rms": 0.1, "peak": 0.5, "clipped": 0.0, "samples": 1}

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkpoint_forms import to_diffusers
+
+from tests.checkpoint_forms import to_diffusers
 
 LYRICS = ["--lyrics", "q" * 3000]
 

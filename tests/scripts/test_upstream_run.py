@@ -14,7 +14,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from stand_in_checkout import write_checkout
 
 from acestep.errors import BackendError, CheckpointError, RequestError
 from patches.checkout import DIFFUSION, EXECUTE, GENERATE
@@ -26,6 +25,7 @@ from smoke.process import Process
 from smoke.progress import Parts
 from smoke.request import Request, spread
 from smoke.run import Run, Tree
+from tests.stand_in_checkout import write_checkout
 
 FORK = Path(__file__).resolve().parents[2] / "ACE-Step-1.5"
 

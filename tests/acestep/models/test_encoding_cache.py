@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity_helper import assert_equal
 
 from acestep.handler import AceStepHandler
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
@@ -15,6 +14,7 @@ from acestep.models.mlx.condition_encoder import MLXConditionEncoder
 from acestep.models.mlx.text_encoder import MLXTextEncoder
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck
 from smoke.encoders import Encodings
+from tests.parity_helper import assert_equal
 
 
 @pytest.fixture

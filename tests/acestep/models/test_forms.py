@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoint_forms import (
+from mlx.utils import tree_flatten
+
+from acestep.handler import AceStepHandler
+from acestep.inference import GenerationConfig, GenerationParams, generate_music
+from acestep.models.checkpoint.config import read_config
+from acestep.models.checkpoint.weights import diffusers_name, full_name, upstream_name
+from tests.checkpoint_forms import (
     DIT,
     PARTS,
     UNPREFIXED,
@@ -20,13 +26,7 @@ from checkpoint_forms import (
     to_diffusers,
     to_upstream,
 )
-from mlx.utils import tree_flatten
-from parity_helper import assert_equal, assert_near
-
-from acestep.handler import AceStepHandler
-from acestep.inference import GenerationConfig, GenerationParams, generate_music
-from acestep.models.checkpoint.config import read_config
-from acestep.models.checkpoint.weights import diffusers_name, full_name, upstream_name
+from tests.parity_helper import assert_equal, assert_near
 
 BACKENDS = pytest.mark.parametrize("use_mlx_dit", [True, False], ids=["mlx", "torch"])
 HALF_DTYPES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])

@@ -15,10 +15,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import torch
-from checkpoint_forms import Tensors, rewrite
 from diffusers.models.transformers.ace_step_transformer import AceStepMLP
-from fork_helper import random_conditions
-from parity_helper import assert_near, relative_l2
 
 from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx import attention as mlx_attention
@@ -32,6 +29,9 @@ from acestep.models.pytorch import half as torch_half
 from acestep.models.pytorch.half import to_half
 from acestep.models.pytorch.loading import load_condition_encoder, load_decoder
 from acestep.models.pytorch.loop import torch_generate_diffusion
+from tests.checkpoint_forms import Tensors, rewrite
+from tests.fork_helper import random_conditions
+from tests.parity_helper import assert_near, relative_l2
 
 GATED, RESIDUAL, DOWN = 137_000.0, 1_400_000.0, 505_000.0
 BOUND = 1e-2  # relative L2 of the final latents

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from checkpoint_forms import DIT, TEXT, VAE, rewrite, rewrite_json
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
 from acestep.handler import AceStepHandler
+from tests.checkpoint_forms import DIT, TEXT, VAE, rewrite, rewrite_json
 
 FLIP_DATA = "flip in the data of"
 EXAMPLES = int(os.environ.get("RANDOM_EXAMPLES", "12"))

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_forms import DIT, TEXT, VAE, rewrite, rewrite_json, split_into_shards
 from safetensors.torch import load_file, save_file
 
 from acestep.errors import CheckpointError
@@ -26,6 +25,7 @@ from acestep.models.mlx.dit_convert import convert_and_load
 from acestep.models.mlx.dit_model import MLXDiTDecoder
 from acestep.models.mlx.text_convert import load_mlx_text_encoder
 from acestep.models.pytorch.loading import load_text_encoder
+from tests.checkpoint_forms import DIT, TEXT, VAE, rewrite, rewrite_json, split_into_shards
 
 WEIGHT = "decoder.layers.0.mlp.gate_proj.weight"
 

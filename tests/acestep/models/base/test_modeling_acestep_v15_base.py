@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parity_helper import assert_equal
 
 from acestep.errors import BackendError
+from tests.parity_helper import assert_equal
 
 FRAMES = 9
 

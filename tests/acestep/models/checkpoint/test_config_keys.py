@@ -11,10 +11,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import torch
-from checkpoint_forms import DIT, TEXT, VAE, rewrite_json
 from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
-from parity_helper import assert_near
 from transformers import Qwen3Config
 
 from acestep.errors import CheckpointError
@@ -23,6 +21,8 @@ from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx.text_convert import load_mlx_text_encoder
 from acestep.models.mlx.vae_convert import load_mlx_vae
 from acestep.models.pytorch.loading import load_text_encoder, load_vae
+from tests.checkpoint_forms import DIT, TEXT, VAE, rewrite_json
+from tests.parity_helper import assert_near
 
 HONOURED, REFUSED, NO_EFFECT = "honoured", "refused", "no effect"
 # Of each key another value than the tiny checkpoint's, and what becomes of it. Where a key sets a size, the weights,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_forms import rewrite, rewrite_json, to_diffusers
 
 from acestep.handler import AceStepHandler
 from acestep.models.checkpoint.layout import Layout, find_layout
+from tests.checkpoint_forms import rewrite, rewrite_json, to_diffusers
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 FILES = [
@@ -111,7 +111,7 @@ def test_missing_folder_is_named(folder: Path, part: str) -> None:
 
 @pytest.mark.parametrize("part", ["transformer", "vae"])
 def test_missing_shard_is_named(converted: Path, tmp_path: Path, part: str) -> None:
-    from checkpoint_forms import split_into_shards
+    from tests.checkpoint_forms import split_into_shards
 
     folder = Path(shutil.copytree(converted, tmp_path / "checkpoints" / "pipeline"))
     split_into_shards(folder / part, 3, "diffusion_pytorch_model")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_forms import DIT, read_all, recast, to_diffusers
 from safetensors.torch import load_file
 
 from acestep.errors import CheckpointError
@@ -18,6 +17,7 @@ from acestep.models.checkpoint.memory import available_memory, check_memory, wei
 from acestep.models.checkpoint.precision import Precision
 from acestep.models.mlx import parts as mlx_parts
 from acestep.models.pytorch import parts as torch_parts
+from tests.checkpoint_forms import DIT, read_all, recast, to_diffusers
 
 MEMINFO = "MemTotal:       24684308 kB\nMemFree:         1009460 kB\nMemAvailable:   20011812 kB\n"
 VM_STAT = """Mach Virtual Memory Statistics: (page size of 16384 bytes)

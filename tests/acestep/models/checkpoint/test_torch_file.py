@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from parity_helper import assert_equal
 
 from acestep.errors import CheckpointError
 from acestep.models.checkpoint.torch_file import read_torch_tensor
+from tests.parity_helper import assert_equal
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)

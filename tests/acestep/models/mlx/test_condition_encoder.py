@@ -10,7 +10,6 @@ import pytest
 import torch
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepEncoderLayer, _ace_step_rotary_freqs
 from mlx.utils import tree_flatten
-from parity_helper import assert_equal, assert_near
 
 from acestep.errors import CheckpointError
 from acestep.models.checkpoint.config import ModelConfig, read_config
@@ -21,6 +20,7 @@ from acestep.models.mlx.condition_encoder import MLXEncoderLayer
 from acestep.models.mlx.loading import load_strictly
 from acestep.models.mlx.rope import rotary_tables
 from acestep.models.pytorch.loading import load_condition_encoder
+from tests.parity_helper import assert_equal, assert_near
 
 TEXT, LYRICS = 21, 43  # tokens; the window of the tiny checkpoint is 16
 
@@ -123,7 +123,7 @@ def test_silence_of_another_model(pair: SimpleNamespace) -> None:
 
 
 def test_both_layouts_hold_the_same(pair: SimpleNamespace, tmp_path: Path) -> None:
-    from checkpoint_forms import to_diffusers
+    from tests.checkpoint_forms import to_diffusers
 
     folder = to_diffusers(pair.folder, tmp_path / "pipeline")
     config = read_config(folder)

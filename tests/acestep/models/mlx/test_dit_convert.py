@@ -10,7 +10,6 @@ import mlx.core as mx
 import pytest
 import torch
 from mlx.utils import tree_flatten
-from parity_helper import assert_equal
 from safetensors.torch import load_file, save_file
 
 from acestep.errors import CheckpointError
@@ -18,6 +17,7 @@ from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx.dit_convert import convert_and_load, convert_decoder_weights
 from acestep.models.mlx.dit_model import MLXDiTDecoder
 from acestep.models.mlx.loading import load_strictly
+from tests.parity_helper import assert_equal
 
 Tensors = dict[str, torch.Tensor]
 

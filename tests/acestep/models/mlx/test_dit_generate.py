@@ -8,12 +8,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import torch
-from fork_helper import Conditions, CountingDecoder, float32, linspace_and_shift, random_conditions
-from parity_helper import assert_equal, assert_near, relative_l2
 
 from acestep.models.mlx import dit_generate
 from acestep.models.mlx.dit_generate import draw_noise, mlx_generate_diffusion
 from acestep.models.pytorch.loop import torch_generate_diffusion
+from tests.fork_helper import Conditions, CountingDecoder, float32, linspace_and_shift, random_conditions
+from tests.parity_helper import assert_equal, assert_near, relative_l2
 
 BOUND = 2e-6  # relative L2 of the final latents
 

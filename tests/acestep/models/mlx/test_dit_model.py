@@ -8,13 +8,13 @@ from typing import Any
 import mlx.core as mx
 import pytest
 import torch
-from fork_helper import Conditions, random_conditions
-from parity_helper import assert_equal, assert_near
 
 from acestep.models.checkpoint.weights import upstream_name
 from acestep.models.mlx.dit_convert import convert_decoder_weights
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
 from acestep.models.mlx.loading import load_strictly
+from tests.fork_helper import Conditions, random_conditions
+from tests.parity_helper import assert_equal, assert_near
 
 BOUND = 1e-5  # max |a - b| / max |b|
 WINDOW_FRAMES = 32  # the tiny window: 16 patches

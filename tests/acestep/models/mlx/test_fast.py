@@ -8,14 +8,14 @@ from typing import Any
 import mlx.core as mx
 import pytest
 import torch
-from fork_helper import CountingDecoder, random_conditions
-from parity_helper import assert_equal, assert_near
 
 from acestep.models.mlx import attention, dit_generate
 from acestep.models.mlx.attention import KeysAndValues
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
 from acestep.models.pytorch.loop import torch_generate_diffusion
+from tests.fork_helper import CountingDecoder, random_conditions
+from tests.parity_helper import assert_equal, assert_near
 
 BOUND = 5e-6  # max |a - b| / max |b|
 WINDOW = 16  # patches, of 2 frames

@@ -5,9 +5,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from fork_helper import random_conditions
 from mlx.utils import tree_flatten
-from parity_helper import assert_near, relative_l2
 
 from acestep.handler import AceStepHandler
 from acestep.models.checkpoint.config import read_config
@@ -15,6 +13,8 @@ from acestep.models.mlx.dit_convert import convert_and_load
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_generate import mlx_generate_diffusion
 from acestep.models.mlx.dit_model import MLXDiTDecoder
+from tests.fork_helper import random_conditions
+from tests.parity_helper import assert_near, relative_l2
 
 HALF_DTYPES = ("float16", "bfloat16")
 

@@ -3,9 +3,9 @@
 import mlx.core as mx
 import pytest
 import torch
-from parity_helper import assert_equal, assert_near
 
 from acestep.models.mlx.guidance import AdaptiveProjectedGuidance, norm_over_time
+from tests.parity_helper import assert_equal, assert_near
 
 SHAPE = (2, 37, 8)
 STEPS = 6

@@ -7,12 +7,12 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 import torch
-from parity_helper import assert_equal, assert_near
 
 from acestep.models.mlx import linear
 from acestep.models.mlx.attention import KeysAndValues, attend
 from acestep.models.mlx.linear import half_matmul, measure_rows, project, scale_into_range
 from acestep.models.pytorch import half
+from tests.parity_helper import assert_equal, assert_near
 
 LARGEST = 65_504.0  # of float16
 

@@ -9,10 +9,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
-from checkpoint_forms import rewrite, rewrite_json, to_diffusers
-from fork_helper import random_conditions
 from mlx.utils import tree_flatten
-from parity_helper import assert_equal, assert_near, relative_l2
 
 from acestep.errors import BackendError, CheckpointError
 from acestep.handler import AceStepHandler
@@ -27,6 +24,9 @@ from acestep.models.mlx.dit_model import MLXDiTDecoder
 from acestep.models.mlx.linear import project
 from acestep.models.mlx.quantize import quantize_layers
 from acestep.models.mlx.quantized_checkpoint import check_target, write_quantized
+from tests.checkpoint_forms import rewrite, rewrite_json, to_diffusers
+from tests.fork_helper import random_conditions
+from tests.parity_helper import assert_equal, assert_near, relative_l2
 
 BITS = pytest.mark.parametrize("bits", [8, 4], ids="{}_bits".format)
 BOUNDS = {

@@ -10,7 +10,6 @@ import mlx.core as mx
 import pytest
 import torch
 from mlx.utils import tree_flatten
-from parity_helper import assert_equal, assert_near
 from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
 
 from acestep.core.generation.handler.prompts import format_prompt
@@ -21,6 +20,7 @@ from acestep.models.checkpoint.tokenizer import load_tokenizer
 from acestep.models.mlx.loading import load_strictly
 from acestep.models.mlx.text_convert import load_mlx_text_encoder
 from acestep.models.mlx.text_encoder import MLXTextEncoder
+from tests.parity_helper import assert_equal, assert_near
 
 PROMPT = format_prompt("Generate the VOCALS track:", "warm lead, soft", 120, "C major", "4", 12.0)
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fork_helper import linspace_and_shift
 from hypothesis import given
 from hypothesis import strategies as st
-from parity_helper import assert_equal
 
 from acestep.models.mlx.dit_generate import get_timestep_schedule
+from tests.fork_helper import linspace_and_shift
+from tests.parity_helper import assert_equal
 
 steps_of_a_request = st.integers(1, 1000)
 shifts = st.floats(0.1, 10.0)

@@ -13,7 +13,6 @@ import pytest
 import torch
 from diffusers import AutoencoderOobleck
 from diffusers.models.autoencoders.autoencoder_oobleck import OobleckDecoderBlock, OobleckEncoderBlock
-from parity_helper import assert_equal, assert_near
 
 from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx import vae_model
@@ -21,6 +20,7 @@ from acestep.models.mlx.tiling import CACHE_LIMIT, in_tiles, limited_cache
 from acestep.models.mlx.vae_convert import load_layers, load_mlx_vae
 from acestep.models.mlx.vae_cpu import run_layers, tile_threads
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck, Stage, VAEConfig
+from tests.parity_helper import assert_equal, assert_near
 
 FRAMES = 23
 RATIOS = {"even": (2, 4, 6), "odd": (3, 2, 5)}

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from parity_helper import assert_equal
 from safetensors.torch import load_file, save_file
 
 from acestep.errors import CheckpointError
@@ -23,6 +22,7 @@ from acestep.models.pytorch.loading import (
     load_text_encoder,
     load_vae,
 )
+from tests.parity_helper import assert_equal
 
 Tensors = dict[str, torch.Tensor]
 

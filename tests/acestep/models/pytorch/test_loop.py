@@ -14,8 +14,6 @@ import pytest
 import soundfile
 import torch
 from diffusers.models.autoencoders.autoencoder_oobleck import OobleckDiagonalGaussianDistribution
-from fork_helper import Conditions, linspace_and_shift, random_conditions
-from parity_helper import assert_equal, assert_near, relative_l2
 from transformers import AutoTokenizer
 
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
@@ -25,6 +23,8 @@ from acestep.models.mlx.model import POSTERIOR_DRAW
 from acestep.models.pytorch.loading import load_condition_encoder, load_decoder, load_text_encoder, load_vae
 from acestep.models.pytorch.loop import torch_generate_diffusion, without_trailing_zeros
 from acestep.models.pytorch.reference import round_timestep_frequencies
+from tests.fork_helper import Conditions, linspace_and_shift, random_conditions
+from tests.parity_helper import assert_equal, assert_near, relative_l2
 
 SEED = 11
 

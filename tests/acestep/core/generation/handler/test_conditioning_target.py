@@ -7,11 +7,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from parity_helper import assert_equal
 
 from acestep.core.generation.handler.conditioning_target import check_range, frame_at
 from acestep.errors import RequestError
 from acestep.models.mlx.dit_generate import draw_noise
+from tests.parity_helper import assert_equal
 
 RATE, FRAME = 48_000, 1920
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parity_helper import assert_equal, assert_near
 
 from acestep.core.generation.handler.conditioning_text import MAX_LYRIC_TOKENS, MAX_PROMPT_TOKENS
 from acestep.errors import RequestError
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
+from tests.parity_helper import assert_equal, assert_near
 
 
 def encode(handler: Any, **changes: Any) -> dict[str, np.ndarray]:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fork_helper import CountingDecoder, random_conditions
-from parity_helper import assert_equal
 
 from acestep.core.generation.handler.diffusion import DiffusionMixin, to_numpy
+from tests.fork_helper import CountingDecoder, random_conditions
+from tests.parity_helper import assert_equal
 
 
 class Host(DiffusionMixin):

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parity_helper import assert_equal
 
 from acestep.inference import GenerationConfig, GenerationParams, GenerationResult, generate_music
+from tests.parity_helper import assert_equal
 
 
 @pytest.fixture

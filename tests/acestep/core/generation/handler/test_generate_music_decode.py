@@ -6,10 +6,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from parity_helper import assert_equal, assert_near
 
 from acestep.core.generation.handler.generate_music_decode import GenerateMusicDecodeMixin, levels_of
 from acestep.errors import BackendError
+from tests.parity_helper import assert_equal, assert_near
 
 
 class Host(GenerateMusicDecodeMixin):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from parity_helper import assert_equal, assert_near
 
 from acestep.core.generation.handler.io_audio import IoAudioMixin
 from acestep.errors import AudioError
+from tests.parity_helper import assert_equal, assert_near
 
 RATE = 48_000
 KINDS = "give a WAV, FLAC, OGG or MP3 file"

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fork_helper import CountingDecoder, FailingDecoder
-from parity_helper import assert_equal
 
 from acestep.core.generation.handler import diffusion
 from acestep.errors import AceStepError, BackendError, RequestError
 from acestep.inference import GenerationConfig, GenerationParams, GenerationResult, generate_music
+from tests.fork_helper import CountingDecoder, FailingDecoder
+from tests.parity_helper import assert_equal
 
 
 def in_a_thread(call: Callable[[], Any]) -> Any:

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from parity_helper import relative_l2
 
 from acestep.core.generation.handler.precision import precision_note, resolve_precision
 from acestep.errors import BackendError
 from acestep.handler import AceStepHandler
 from acestep.inference import GenerationConfig, GenerationParams, generate_music
+from tests.parity_helper import relative_l2
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from fork_helper import CountingDecoder, float32, linspace_and_shift
 
 from acestep.core.generation.handler.diffusion import DiffusionMixin
 from acestep.core.generation.handler.service_generate_execute import ServiceGenerateExecuteMixin
+from tests.fork_helper import CountingDecoder, float32, linspace_and_shift
 
 FRAMES, CHANNELS, WIDTH = 5, 8, 16
 FORTY = [(1 - i / 40) ** 1.5 for i in range(40)]
