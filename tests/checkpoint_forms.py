@@ -150,7 +150,7 @@ def recast(folder: Path, *dtypes: torch.dtype) -> None:
 def split_into_shards(folder: Path, shards: int, stem: str = "model") -> None:
     """As large models are published: {stem}-0000i-of-0000n.safetensors and an index."""
     tensors = load_file(folder / f"{stem}.safetensors")
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i in range(shards):
         name = f"{stem}-{i + 1:05}-of-{shards:05}.safetensors"
         part = {key: tensors[key] for key in sorted(tensors)[i::shards]}

@@ -163,7 +163,8 @@ def test_other_tasks(task: str) -> None:
 
 @pytest.mark.parametrize("name", ["thinking", "use_cot_metas", "use_cot_caption", "use_cot_language"])
 def test_language_model(name: str) -> None:
-    assert refusal(**{name: True}) == f"{name} {NO_LANGUAGE_MODEL}"
+    asked: dict[str, Any] = {name: True}
+    assert refusal(**asked) == f"{name} {NO_LANGUAGE_MODEL}"
 
 
 def test_other_methods() -> None:

@@ -123,9 +123,10 @@ class TestParity:
     ) -> None:
         result = generate(load_handler(shape), inference_steps=50, guidance_scale=guidance)
         outputs = result.extra_outputs
+        tensors: dict[str, Any] = {name: torch.from_numpy(outputs[name]) for name in TENSORS}
         theirs = torch_generate_diffusion(
             load_pair(shape).torch,
-            **{name: torch.from_numpy(outputs[name]) for name in TENSORS},
+            **tensors,
             infer_steps=50,
             shift=1.0,
             guidance_scale=guidance,
@@ -425,6 +426,7 @@ def test_unexpected_failure_is_a_sentence(
     params = GenerationParams(src_audio=str(make_context(1.0)), inference_steps=1)
     result = generate_music(mlx_handler, None, params, GenerationConfig())
     assert result.error == r"the request failed unexpectedly (IndexError('two\nlines')); nothing was saved"
+    assert result.exception is not None
     assert isinstance(result.exception.__cause__, IndexError)
 
 

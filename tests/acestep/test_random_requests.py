@@ -89,6 +89,7 @@ def test_request_runs_its_steps_or_is_refused(
     event("ran" if result.success else "refused")
     if not result.success:
         assert isinstance(result.exception, AceStepError)
+        assert result.error is not None
         assert result.error.encode("utf-8")
         assert "\n" not in result.error
         assert "unexpectedly" not in result.error

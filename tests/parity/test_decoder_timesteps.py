@@ -15,7 +15,8 @@ from patches.harness.imports import CannotProbe
 from patches.verify.cases import Case, Observation
 from patches.verify.run import run_probe
 
-BASE, TURBO, NO_KEY = {"is_turbo": False}, {"is_turbo": True}, {}
+BASE, TURBO = {"is_turbo": False}, {"is_turbo": True}
+NO_KEY: dict[str, bool] = {}
 TOLERANCE = 1e-6
 
 STEPS = [1, 2, 7, 8, 20, 27, 50, 100, 200]

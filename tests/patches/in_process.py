@@ -49,12 +49,14 @@ def run(
             seen.append(float(timestep[0]))
             return np.zeros_like(hidden_states), given.get("cache")
 
+        def generate_audio(**kwargs: object) -> dict[str, object]:
+            fallbacks.append(kwargs)
+            return {"target_latents": None, "time_costs": {}}
+
         arrays = (torch.zeros(1, 2, 4), torch.ones(1, 2), torch.zeros(1, 3, 8))
         host.model = SimpleNamespace(
             prepare_condition=lambda **_: arrays,
-            generate_audio=lambda **kwargs: (
-                fallbacks.append(kwargs) or {"target_latents": None, "time_costs": {}}
-            ),
+            generate_audio=generate_audio,
         )
         host.__dict__.update(config=SimpleNamespace(is_turbo=is_turbo), mlx_decoder=decode, use_mlx_dit=True)
         host.__dict__.update(device="cpu", dtype=torch.float32)

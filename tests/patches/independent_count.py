@@ -27,7 +27,11 @@ def requests(steps: Sequence[int], custom: Sequence[Sequence[float]]) -> list[di
     one of real size. Turbo and a host without config: once."""
     single: list[dict[str, Any]] = [{"steps": count} for count in steps]
     single += [{"steps": 8, "timesteps": list(values)} for values in custom]
-    others = [{"steps": 8}, {"steps": max(steps)}, {"steps": 8, "timesteps": list(custom[0])}]
+    others: list[dict[str, Any]] = [
+        {"steps": 8},
+        {"steps": max(steps)},
+        {"steps": 8, "timesteps": list(custom[0])},
+    ]
     planned = [{"model": "base", **request} for request in single]
     planned += [{"model": model, **request} for model in ("turbo", "no config") for request in others]
     for further in ({"guidance": 7.0}, {"compiled": True}, {"thread": True}, {"shift": 1.0}):
@@ -149,7 +153,9 @@ def _host(execute: type, diffusion: type, model: str, compiled: bool) -> Any:
 
 
 def _run(host: Any, request: dict[str, Any], further: dict[str, Any]) -> dict[str, Any]:
-    decoder, errors, returned = host.decoder, [], []  # type: ignore[var-annotated]
+    decoder = host.decoder
+    errors: list[Any] = []
+    returned: list[Any] = []
     batch, frames = request.get("batch", 1), request.get("frames", 3)
     decoder.start(batch)
     host.fallbacks.clear()

@@ -179,7 +179,8 @@ def bench_of(
 
     monkeypatch.setattr(run, "run_module", ask)
     monkeypatch.setattr(run, "plan_cases", amount.cases)
-    monkeypatch.setitem(verify_checkout.__kwdefaults__, "steps", amount.steps)
+    defaults: dict[str, Any] = verify_checkout.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "steps", amount.steps)
     with tempfile.TemporaryDirectory(prefix="checkout-") as folder:
         root = ERAS[era].write(Path(folder))
         shape.edit(root)

@@ -146,7 +146,7 @@ def test_deleted_current_directory_is_no_traceback(tmp_path: Path) -> None:
 
 
 def test_name_that_is_not_utf_8_is_shown_with_escapes(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "patches", "check", os.fsencode(tmp_path) + b"/\xff"]
+    command: list[str | bytes] = [sys.executable, "-m", "patches", "check", os.fsencode(tmp_path) + b"/\xff"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     said = "expected the folder that holds acestep/, found nothing by that name."

@@ -1,6 +1,7 @@
 """What requests share is encoded once, with the same bits as when it is encoded each time."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def stem(handler: Any, context: Path, track: str = "drums", seed: int = 1, **cha
     return result.audios[0]["audio"]
 
 
-def test_twelve_tracks_encode_their_context_once_and_each_its_own_prompt(handler, context_wav):
+def test_twelve_tracks_encode_their_context_once_and_each_its_own_prompt(
+    handler: Any, context_wav: Path
+) -> None:
     from acestep.constants import TRACK_NAMES
 
     encodings = Encodings(handler)
@@ -61,7 +64,7 @@ def test_twelve_tracks_encode_their_context_once_and_each_its_own_prompt(handler
     assert encodings.counts() == {"context": 1, "prompt": 12}
 
 
-def test_other_seeds_and_guidance_encode_nothing_again(handler, context_wav):
+def test_other_seeds_and_guidance_encode_nothing_again(handler: Any, context_wav: Path) -> None:
     encodings = Encodings(handler)
     for seed in (1, 2, 3):
         for guidance_scale in (1.0, 3.0):
@@ -69,7 +72,9 @@ def test_other_seeds_and_guidance_encode_nothing_again(handler, context_wav):
     assert encodings.counts() == {"context": 1, "prompt": 1}
 
 
-def test_the_stems_have_the_bits_of_stems_that_are_encoded_each_time(handler, context_wav, monkeypatch):
+def test_the_stems_have_the_bits_of_stems_that_are_encoded_each_time(
+    handler: Any, context_wav: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = [("drums", 1), ("drums", 2), ("bass", 2), ("drums", 1)]
     kept = [stem(handler, context_wav, track, seed) for track, seed in wanted]
     monkeypatch.setattr(EncodingCache, "get", lambda self, key, encode: encode())
@@ -80,7 +85,7 @@ def test_the_stems_have_the_bits_of_stems_that_are_encoded_each_time(handler, co
     assert not np.array_equal(kept[0], kept[1]), "the posterior and the noise are drawn with each seed"
 
 
-def test_one_sample_of_another_value_is_another_context(handler, context_wav):
+def test_one_sample_of_another_value_is_another_context(handler: Any, context_wav: Path) -> None:
     audio = handler.process_target_audio(context_wav)
     changed = audio.copy()
     changed[1, -1] += 1e-3
@@ -90,10 +95,17 @@ def test_one_sample_of_another_value_is_another_context(handler, context_wav):
     assert encodings.counts()["context"] == 2
 
 
-def test_the_timbre_of_silence_is_encoded_once_on_mlx(mlx_handler, context_wav, monkeypatch):
+def test_the_timbre_of_silence_is_encoded_once_on_mlx(
+    mlx_handler: Any, context_wav: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
-    plain = MLXConditionEncoder.encode_timbre
-    monkeypatch.setattr(MLXConditionEncoder, "encode_timbre", lambda *given: calls.append(1) or plain(*given))
+    encode_timbre = MLXConditionEncoder.encode_timbre
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return encode_timbre(*given)
+
+    monkeypatch.setattr(MLXConditionEncoder, "encode_timbre", counted)
     monkeypatch.setattr(mlx_handler.model, "_timbres", EncodingCache(TIMBRES_KEPT))
     first, _ = (stem(mlx_handler, context_wav, track) for track in ("drums", "bass"))
     assert len(calls) == 1
@@ -103,7 +115,9 @@ def test_the_timbre_of_silence_is_encoded_once_on_mlx(mlx_handler, context_wav, 
     assert len(calls) == 2
 
 
-def test_a_checkpoint_that_is_loaded_anew_begins_with_nothing(tiny_root, context_wav, monkeypatch):
+def test_a_checkpoint_that_is_loaded_anew_begins_with_nothing(
+    tiny_root: Callable[..., Path], context_wav: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(MLXAutoencoderOobleck, "encode", MLXAutoencoderOobleck.encode)
     monkeypatch.setattr(MLXTextEncoder, "__call__", MLXTextEncoder.__call__)
     handler = AceStepHandler()
@@ -114,12 +128,13 @@ def test_a_checkpoint_that_is_loaded_anew_begins_with_nothing(tiny_root, context
         assert encodings.counts() == {"context": 1, "prompt": 1}
 
 
-def test_only_the_last_are_kept():
+def test_only_the_last_are_kept() -> None:
     cache: EncodingCache[int] = EncodingCache(CONTEXTS_KEPT)
     computed = []
 
-    def get(key: int) -> int:
-        return cache.get(key, lambda: computed.append(key) or key)
+    def compute(key: int) -> int:
+        computed.append(key)
+        return key
 
-    assert [get(key) for key in (1, 2, 1, 3, 1, 2)] == [1, 2, 1, 3, 1, 2]
+    assert [cache.get(key, partial(compute, key)) for key in (1, 2, 1, 3, 1, 2)] == [1, 2, 1, 3, 1, 2]
     assert computed == [1, 2, 3, 2]

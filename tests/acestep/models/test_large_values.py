@@ -45,7 +45,7 @@ CONSTANT, LARGE = 5, 9  # channels of the residual stream
 class Peaks:
     """The largest values that a PyTorch model computed: of down_proj's inputs and outputs, and of its layers'."""
 
-    def __init__(self, layer: torch.nn.Module) -> None:
+    def __init__(self, layer: Any) -> None:
         self.gated = self.down = self.residual = 0.0
         layer.mlp.down_proj.register_forward_hook(self._note_down)
         layer.register_forward_hook(self._note_layer)

@@ -76,7 +76,12 @@ class TestCode:
         }
         changes = {"model_type": "unknown"} if file == "config.json" else {"tokenizer_class": "Tokens"}
         rewrite_json(folder / file, auto_map=auto_map, **changes)
-        monkeypatch.setattr("builtins.input", lambda *text: asked.append(text) or "y")
+
+        def answer(*text: str) -> str:
+            asked.append(text)
+            return "y"
+
+        monkeypatch.setattr("builtins.input", answer)
         _, loaded = AceStepHandler().initialize_service(checkpoints.parent, device="cpu")
         assert loaded == (file == "tokenizer_config.json"), "tokenizer.json needs no class of its own"
         assert not asked

@@ -15,7 +15,7 @@ from patches.lego import LEGO
 from patches.steps import STEPS
 from tests.patches.contract import EXECUTE, GENERATE
 from tests.patches.mini_application import DIT_MODEL, SICK
-from tests.patches.mini_checkout import BEFORE, FIXED
+from tests.patches.mini_checkout import BEFORE, FIXED, edit
 from tests.patches.steps import test_diffusion, test_execute, test_generate
 
 pytestmark = pytest.mark.subprocess
@@ -30,20 +30,12 @@ def texts() -> list[tuple[Patch, str]]:
     """Every text that a patch is applied to in the tests of the patches."""
     execute, diffusion, generate = STEPS.patches
     found = [(patch, getattr(one, patch.name)) for one in (BEFORE, FIXED) for patch in STEPS.patches]
+    found += [(execute, edit(BEFORE.execute, change)) for change, _ in test_execute.APPLIED.values()]
+    found.append((execute, edit(BEFORE.execute, (test_execute.CALL, test_execute.ONE_LINE))))
+    found += [(diffusion, edit(BEFORE.diffusion, *changes)) for changes, _ in test_diffusion.APPLIED.values()]
+    found += [(generate, edit(BEFORE.generate, *changes)) for changes in test_generate.APPLIED.values()]
     found += [
-        (execute, test_execute.edit(BEFORE.execute, change)) for change, _ in test_execute.APPLIED.values()
-    ]
-    found.append((execute, test_execute.edit(BEFORE.execute, (test_execute.CALL, test_execute.ONE_LINE))))
-    found += [
-        (diffusion, test_diffusion.edit(BEFORE.diffusion, *changes))
-        for changes, _ in test_diffusion.APPLIED.values()
-    ]
-    found += [
-        (generate, test_generate.edit(BEFORE.generate, *changes))
-        for changes in test_generate.APPLIED.values()
-    ]
-    found += [
-        (generate, test_generate.edit(BEFORE.generate, (old, new)))
+        (generate, edit(BEFORE.generate, (old, new)))
         for name, (old, new, _) in test_generate.OTHER_FORMS.items()
         if name not in INSIDE_AN_EXPRESSION
     ]
@@ -98,7 +90,7 @@ def test_where_a_formatter_wraps_the_code_around_a_patch_it_does_so_after_revert
     generate = STEPS.patches[2]
     old, new, _ = test_generate.OTHER_FORMS[name]
     path = tmp_path / "generate.py"
-    path.write_text(test_generate.edit(BEFORE.generate, (old, new)))
+    path.write_text(edit(BEFORE.generate, (old, new)))
     ruff(88, path)
     formatted = path.read_bytes()
     apply([(generate, path)])

@@ -275,7 +275,7 @@ def test_group_writable_file_of_another_owner_is_patched_and_its_new_owner_is_sa
             os.chown(path, 0, 65534)
             path.chmod(0o775 if path.is_dir() else 0o664)
         before = contents(root)
-        command = [sys.executable, "-c", AS_ANOTHER_USER, root]
+        command = [sys.executable, "-c", AS_ANOTHER_USER, str(root)]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("its owner was user 0, now it is user 65534, who wrote it.") == 3

@@ -1,6 +1,7 @@
 """A recorded method does what it did, and a call in a thread ends as it would here."""
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,8 @@ class Handler:
 
 
 def test_recorded_method_returns_and_raises_as_before() -> None:
-    handler, seen = Handler(), []
+    handler = Handler()
+    seen: list[Any] = []
     record_calls(handler, "divide", before=seen.append, returned=seen.append, raised=seen.append)
     assert handler.divide(3.0, by=2.0) == 1.5
     with pytest.raises(ZeroDivisionError) as caught:
@@ -22,7 +24,8 @@ def test_recorded_method_returns_and_raises_as_before() -> None:
 
 
 def test_method_that_is_recorded_twice_still_names_its_arguments() -> None:
-    handler, seen = Handler(), []
+    handler = Handler()
+    seen: list[Any] = []
     record_calls(handler, "divide", returned=seen.append)
     record_calls(handler, "divide", before=seen.append)
     handler.divide(3.0, by=2.0)

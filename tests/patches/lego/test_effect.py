@@ -141,7 +141,9 @@ def momenta(text: str, differences: list[float]) -> list[float]:
     """The momentum buffer after each step, read off the guided velocity (below the norm threshold)."""
     import mlx.core as mx
 
-    forward, state, seen = names(text)["_mlx_apg_forward"], {}, []
+    forward = names(text)["_mlx_apg_forward"]
+    state: dict[str, Any] = {}
+    seen = []
     across, along = mx.array([[[0.0], [1.0]]]), mx.array([[[1.0], [0.0]]])
     for difference in differences:
         made = forward(along, along - difference * across, 2.0, state)

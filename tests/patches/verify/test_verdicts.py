@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -276,7 +277,7 @@ def test_forged_answer_is_a_problem(
     ],
 )
 def test_request_that_makes_no_sense_is_refused(
-    tmp_path: Path, requested: dict[str, float], sentence: str
+    tmp_path: Path, requested: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(KitError, match=f"^{sentence}$") as caught:
         verify_checkout(patched("88c9f20").write(tmp_path / "checkout"), **requested)

@@ -39,7 +39,7 @@ def rewrite(folder: Path, change: Callable[[Tensors], Any]) -> None:
 def split_into_shards(folder: Path, shards: int = 3) -> None:
     """As large models are published: model-0000i-of-0000n.safetensors and an index."""
     tensors = load_file(folder / "model.safetensors")
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i in range(shards):
         name = f"model-{i + 1:05}-of-{shards:05}.safetensors"
         part = {key: tensors[key] for key in sorted(tensors)[i::shards]}

@@ -205,7 +205,7 @@ def test_other_threads_may_run_it(pair: SimpleNamespace) -> None:
     c = random_conditions(pair.config, 1, 35)
     fast = MLXFastDecoder(pair.mlx)
 
-    def velocity(_: int) -> list[float]:
+    def velocity(_: int) -> Any:
         return evaluate(fast, c, 0.7, MLXCrossAttentionCache(SCHEDULE, True), guided=True).tolist()
 
     here = velocity(0)

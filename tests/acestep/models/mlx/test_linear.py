@@ -1,5 +1,6 @@
 """Matmuls in half precision and in quantised weights: float32 in, float32 out, and no overflow."""
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -40,10 +41,11 @@ def torch_layer_of(weight: mx.array, dtype: torch.dtype) -> half.HalfLinear:
 def test_scaling_changes_no_bit(exponent: int) -> None:
     """Rows that are larger by a power of two give results that are larger by it, bit by bit."""
     weight, x = random(48, 64, seed=1) / 8, random(2, 5, 64)
-    for project_by in (
+    ways: tuple[Callable[[mx.array], mx.array], ...] = (
         lambda x: project(layer_of(weight, mx.float16), x),
         lambda x: mx.array(torch_layer_of(weight, torch.float16)(torch.from_numpy(np.array(x))).numpy()),
-    ):
+    )
+    for project_by in ways:
         assert_equal(project_by(x * 2.0**exponent), project_by(x) * 2.0**exponent)
 
 
@@ -56,7 +58,7 @@ def test_nothing_is_scaled_where_nothing_overflows(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("growth", [0.1, 1.0, 37.3, 5000.0])
 def test_a_scaled_sum_stays_within_half_of_the_range(growth: float) -> None:
-    values = np.float32([0, 1e-3, 1, 1e2, 16_383.9, 32_768, LARGEST, 137_000, 1.4e6, 1e12])
+    values = np.array([0, 1e-3, 1, 1e2, 16_383.9, 32_768, LARGEST, 137_000, 1.4e6, 1e12], dtype=np.float32)
     ours = scale_into_range(mx.array(values)[:, None], growth, axis=-1)
     theirs = half.scale_into_range(torch.from_numpy(values)[:, None], growth, dim=-1)
     assert_equal(ours, theirs)

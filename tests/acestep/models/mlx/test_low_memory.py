@@ -37,7 +37,7 @@ def stem(handler: AceStepHandler, context: Path, track: str = "vocals") -> np.nd
 
 
 def parts_of(handler: AceStepHandler) -> LoadedParts:
-    return handler.vae._load.func.__self__  # type: ignore[no-any-return]
+    return handler.vae._load.func.__self__
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_both_layouts_can_be_stored(plain_folder: Path, tmp_path: Path) -> None:
     stored = dict(tree_flatten(load(tmp_path / "converted", "8bit").parameters()))
     for name, value in tree_flatten(load(plain_folder, "8bit").parameters()):
         assert_equal(stored[name], value, name)
-    message, loaded = AceStepHandler().initialize_service(tmp_path, tmp_path / "converted", device="cpu")
+    message, loaded = AceStepHandler().initialize_service(tmp_path, str(tmp_path / "converted"), device="cpu")
     assert loaded, message
 
 

@@ -1,6 +1,7 @@
 """Constant tables, held to diffusers' own to the last digits."""
 
 import math
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -63,6 +64,6 @@ def test_window_mask_equals_diffusers(length: int, window: int) -> None:
 
 
 def test_window_reaches_as_far_as_it_says_both_ways() -> None:
-    mask = sliding_window_mask(8, 2).tolist()
+    mask: Any = sliding_window_mask(8, 2).tolist()
     assert [i for i in range(8) if mask[4][i]] == [2, 3, 4, 5, 6]
     assert [i for i in range(8) if mask[0][i]] == [0, 1, 2]

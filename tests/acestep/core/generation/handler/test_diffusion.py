@@ -48,8 +48,11 @@ def test_latents_come_back_in_float32(host: Host) -> None:
 def test_tensors_of_any_precision_are_taken(host: Host) -> None:
     """Rounded on the way in, computed in float32."""
     c = random_conditions(host.config, 1, 9)
-    rounded = {"encoder_hidden_states": c.states.bfloat16(), "context_latents": c.context.bfloat16()}
-    in_float32 = {name: tensor.float() for name, tensor in rounded.items()}
+    rounded: dict[str, Any] = {
+        "encoder_hidden_states": c.states.bfloat16(),
+        "context_latents": c.context.bfloat16(),
+    }
+    in_float32: dict[str, Any] = {name: tensor.float() for name, tensor in rounded.items()}
     assert_equal(run(host, **rounded)["target_latents"], run(host, **in_float32)["target_latents"])
 
 

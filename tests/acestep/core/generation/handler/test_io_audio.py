@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from acestep.core.generation.handler.io_audio import IoAudioMixin
 from acestep.errors import AudioError
@@ -18,7 +17,7 @@ RATE = 48_000
 KINDS = "give a WAV, FLAC, OGG or MP3 file"
 
 
-def read(path: Path | str) -> torch.Tensor:
+def read(path: Path | str) -> np.ndarray:
     return IoAudioMixin().process_target_audio(path)
 
 
@@ -273,7 +272,7 @@ class TestPaths:
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 32000, 44100, 48000, 88200, 96000, 192000])
-def test_any_length_at_any_rate_has_the_samples_that_it_has_at_48_khz(rate, tmp_path):
+def test_any_length_at_any_rate_has_the_samples_that_it_has_at_48_khz(rate: int, tmp_path: Path) -> None:
     for samples in (3 * rate, 3 * rate + 1, 7 * rate - 13):
         path = tmp_path / "context.wav"
         soundfile.write(path, np.full(samples, 0.1, dtype=np.float32), rate)

@@ -1,7 +1,7 @@
 """MLX that fails is a failure: the reason is told and PyTorch is not run, from whatever thread."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,9 @@ def request_stem(make_context: Callable[..., Path]) -> Callable[[Any], Generatio
 
 
 @pytest.fixture
-def pytorch_runs(torch_handler: Any, mlx_handler: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def pytorch_runs(
+    torch_handler: Any, mlx_handler: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[Any]]:
     """Counts every way into PyTorch's loop; its decoder is put within reach, so that a rescue would work."""
     runs: list[Any] = []
     monkeypatch.setattr(mlx_handler.model, "decoder", torch_handler.model.decoder, raising=False)

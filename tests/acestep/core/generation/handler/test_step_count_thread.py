@@ -68,8 +68,10 @@ TURBO_HOSTS = [
 
 
 def payload() -> dict[str, torch.Tensor]:
-    names = ("text_hidden_states", "text_attention_mask", "lyric_hidden_states", "lyric_attention_mask")
-    names += ("refer_audio_acoustic_hidden_states_packed", "refer_audio_order_mask", "chunk_mask")
+    names = (
+        "text_hidden_states", "text_attention_mask", "lyric_hidden_states", "lyric_attention_mask",
+        "refer_audio_acoustic_hidden_states_packed", "refer_audio_order_mask", "chunk_mask",
+    )  # fmt: skip
     return {**dict.fromkeys(names, torch.zeros(1)), "src_latents": torch.zeros(1, FRAMES, CHANNELS)}
 
 
