@@ -302,14 +302,17 @@ class TestOnThisMachine:
         gain = read_result(result)["mixes"]["mix.wav"]
         assert np.abs(mix - gain * (context + 10 ** (-6 / 20) * (drums + bass))).max() < 1e-6
 
-    def test_a_second_run_makes_what_is_missing_and_nothing_else(self, batch):
+    def test_a_second_run_makes_what_is_missing_and_nothing_else(self, batch, tiny_root):
+        """The tiny checkpoint has the same bytes wherever it is written, and so the songs the same keys."""
         _, folder = batch
         out = folder / "out" / "batch"
         write_songs(folder, 3)
         lines = '{"context": "s2.wav", "tracks": ["vocals"], "steps": 3}\n'
         manifest_of(folder, MANIFEST + lines, "more.jsonl")
         before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
-        done = run("more.jsonl", cwd=folder)
+        done = run(
+            "more.jsonl", "--checkpoint", str(tiny_root() / "checkpoints/acestep-v15-base"), cwd=folder
+        )
         assert "7 songs: 2 have a result, 3 are to be made, 1 cannot be" in done.stdout
         assert {path: path.stat().st_mtime_ns for path in before} == before
         assert len([path for path in out.iterdir() if path.is_dir()]) == 3
@@ -335,14 +338,16 @@ class TestOnThisMachine:
         with pytest.raises(OutputError, match=r"has no result\.json of a batch"):
             read_result(result)
 
-    def test_a_batch_that_is_stopped_goes_on(self, batch, tmp_path):
+    def test_a_batch_that_is_stopped_goes_on(self, batch, tmp_path, tiny_root):
         _, folder = batch
         write_songs(folder, 6)
         lines = "".join(f'{{"context": "s{i}.wav", "tracks": ["bass"], "steps": 5}}\n' for i in range(6))
         manifest = manifest_of(folder, lines, "six.jsonl")
-        arguments = [sys.executable, str(SCRIPT), manifest.name, "--out", str(tmp_path)]
+        checkpoint = str(tiny_root() / "checkpoints" / "acestep-v15-base")
+        arguments = [manifest.name, "--checkpoint", checkpoint, "--out", str(tmp_path)]
+        command = [sys.executable, str(SCRIPT), *arguments]
         with subprocess.Popen(
-            arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -358,7 +363,7 @@ class TestOnThisMachine:
             rf"lego_batch: stopped; \d results are in {tmp_path}; the same command makes the rest", said
         )
         assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-        done = run(manifest.name, "--out", str(tmp_path), cwd=folder)
+        done = run(*arguments, cwd=folder)
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"6 songs: {made} have a result, {6 - made} are to be made, 0 cannot be" in done.stdout
         assert kept.items() <= digests(tmp_path).items()

@@ -73,11 +73,12 @@ def processes_of(folder: Path) -> list[str]:
     return [line for line in listed.splitlines() if str(folder) in line]
 
 
-def test_ctrl_c_ends_all_of_it_within_a_second_and_leaves_nothing(tmp_path):
+def test_ctrl_c_ends_all_of_it_within_a_second_and_leaves_nothing(tmp_path, tiny_root):
     command = [
         sys.executable,
         str(SCRIPT),
-        "--no-before",
+        "--checkpoint",
+        str(tiny_root() / "checkpoints" / "acestep-v15-base"),
         "--steps",
         "1000",
         "--out",
