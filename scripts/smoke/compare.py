@@ -186,7 +186,7 @@ def distances_to_pytorch(
     from smoke.sampled import sampled_distances
 
     reference = Reference(requests[0], comparison.device, at)
-    vae = load_vae(reference.checkpoint)
+    vae = load_vae(reference.checkpoint) if any(wavs) else None
     distances = []
     for request, run, wav in zip(requests, runs, wavs, strict=True):
         if not all(name in run.tensors for name in INPUTS):

@@ -3,14 +3,19 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import sweep_history
 
+from patches.verify import run as verify_run
+from patches.verify.cases import Case
 from tests.patches.mini_checkout import BEFORE, FIXED, MiniCheckout
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
-SWEEP = Path(__file__).parents[2] / "scripts" / "sweep_history.py"
+SWEEP = Path(sweep_history.__file__)
 IDENTITY = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
@@ -25,11 +30,24 @@ def commit(repository: Path, checkout: MiniCheckout, note: str) -> str:
     return shown.stdout[:10]
 
 
-def sweep(repository: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SWEEP, repository], capture_output=True, text=True, check=False)
+@pytest.fixture
+def sweep(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., SimpleNamespace]:
+    """sweep(repository): a sweep in this process, each proof a run of one request in a process of its own."""
+    one_request = [Case("base", {"is_turbo": False}, 27)]
+    monkeypatch.setattr(verify_run, "plan_cases", lambda *_: one_request)
+
+    def run(repository: Path) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["sweep_history.py", str(repository)])
+        status = sweep_history.main()
+        printed = capsys.readouterr()
+        return SimpleNamespace(returncode=status, stdout=printed.out, stderr=printed.err)
+
+    return run
 
 
-def test_each_distinct_state_is_swept_once(tmp_path: Path) -> None:
+def test_each_distinct_state_is_swept_once(sweep, tmp_path: Path) -> None:
     first = commit(tmp_path, BEFORE, "one")
     commit(tmp_path, BEFORE, "nothing new")
     done = sweep(tmp_path)
@@ -41,7 +59,7 @@ def test_each_distinct_state_is_swept_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_refused_state_is_shown_with_its_reason(tmp_path: Path) -> None:
+def test_a_refused_state_is_shown_with_its_reason(sweep, tmp_path: Path) -> None:
     commit(tmp_path, FIXED.edited("generate", ("def get_timestep_schedule(", "def schedule(")), "renamed")
     done = sweep(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,7 +67,7 @@ def test_a_refused_state_is_shown_with_its_reason(tmp_path: Path) -> None:
     assert done.stdout.endswith("1 distinct states, LF and CRLF: {'refused, untouched': 2}\n")
 
 
-def test_a_state_that_is_not_honoured_after_apply_is_red(tmp_path: Path) -> None:
+def test_a_state_that_is_not_honoured_after_apply_is_red(sweep, tmp_path: Path) -> None:
     cut = (
         "levels = get_timestep_schedule(shift, timesteps)",
         "levels = get_timestep_schedule(shift, timesteps)[::2]",
@@ -68,6 +86,6 @@ def test_where_there_is_nothing_to_sweep_it_is_red(tmp_path: Path, empty: bool) 
         subprocess.run(["git", "-C", tmp_path, "add", "-A"], check=True)
         env = {**os.environ, **IDENTITY}
         subprocess.run(["git", "-C", tmp_path, "commit", "-q", "-m", "x"], check=True, env=env)
-    done = sweep(tmp_path)
+    done = subprocess.run([sys.executable, SWEEP, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
