@@ -25,7 +25,7 @@ test-fast: setup
 lint: setup
 	@$(py) -m ruff check $(code)
 	@$(py) -m ruff format --check --quiet $(code) || { echo "lint: run '.venv/bin/ruff format' on the files above" >&2; exit 1; }
-	@$(py) -m mypy ACE-Step-1.5/acestep patches scripts
+	@$(py) -m mypy $(code)
 
 # Every command of README and docs, run as a reader would paste it.
 docs-check: setup

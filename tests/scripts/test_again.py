@@ -17,6 +17,7 @@ from smoke.again import read_earlier
 from smoke.inputs import MIB, checkpoint_hash
 from smoke.options import Options
 from smoke.process import Process
+from smoke.request import Request
 from smoke.session import run_smoke
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +107,9 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestUnfinished:
-    def test_its_stems_are_there_with_what_is_needed_to_go_on(self, stopped, undisturbed):
+    def test_its_stems_are_there_with_what_is_needed_to_go_on(
+        self, stopped: Path, undisturbed: SimpleNamespace
+    ) -> None:
         folder = (stopped / "latest").resolve()
         names = sorted(path.name for path in folder.iterdir())
         assert names == [
@@ -118,15 +121,18 @@ class TestUnfinished:
         ]
         assert bits(folder, STEMS[:2]) == bits(undisturbed.folder, STEMS[:2])
 
-    def test_it_goes_on_and_ends_with_the_bits_of_an_undisturbed_run(self, stopped, undisturbed, monkeypatch):
+    def test_it_goes_on_and_ends_with_the_bits_of_an_undisturbed_run(
+        self, stopped: Path, undisturbed: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Stems that are reused are compared as any other, and drawn."""
         asked, first = [], (stopped / "latest").resolve()
-        plain = Process.run
-        monkeypatch.setattr(
-            Process,
-            "run",
-            lambda self, request, *rest: asked.append(request.track) or plain(self, request, *rest),
-        )
+        run_request: Any = Process.run
+
+        def noted(self: Process, request: Request, *rest: Any) -> Any:
+            asked.append(request.track)
+            return run_request(self, request, *rest)
+
+        monkeypatch.setattr(Process, "run", noted)
         before = {path: path.read_bytes() for path in stopped.glob("2*/**/*") if path.is_file()}
         again = run(Options(Path("unused.wav")), stopped, "latest", page=True)
         assert again.status == 0, again.text
@@ -144,7 +150,9 @@ class TestUnfinished:
             ]
 
     @pytest.mark.parametrize("damage", ["wav", "kept", "code"])
-    def test_what_is_no_longer_as_it_was_is_made_again(self, stopped, undisturbed, monkeypatch, damage):
+    def test_what_is_no_longer_as_it_was_is_made_again(
+        self, stopped: Path, undisturbed: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, damage: str
+    ) -> None:
         folder = stopped / "latest"
         if damage == "wav":
             (folder / STEMS[1]).write_bytes((folder / STEMS[0]).read_bytes())
@@ -157,8 +165,13 @@ class TestUnfinished:
         assert bits(again.folder) == bits(undisturbed.folder)
 
     def test_a_comparison_that_failed_is_made_good_without_a_process(
-        self, tmp_path, context, checkpoint, monkeypatch, request
-    ):
+        self,
+        tmp_path: Path,
+        context: Path,
+        checkpoint: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        request: pytest.FixtureRequest,
+    ) -> None:
         def fails(*_: Any) -> None:
             raise BackendError("no room for PyTorch")
 
@@ -174,14 +187,18 @@ class TestUnfinished:
 
 
 class TestFinished:
-    def test_it_is_made_again_with_the_same_bits_from_its_report_alone(self, undisturbed, tmp_path):
+    def test_it_is_made_again_with_the_same_bits_from_its_report_alone(
+        self, undisturbed: SimpleNamespace, tmp_path: Path
+    ) -> None:
         report = shutil.copy(undisturbed.folder / "report.json", tmp_path / "mailed.json")
         again = run(Options(Path("unused.wav")), tmp_path / "out", str(report))
         assert bits(again.folder) == bits(undisturbed.folder)
         assert again.report["comparison"]["reused"] == []
         assert again.report["run"] == undisturbed.report["run"]
 
-    def test_options_of_the_command_line_take_the_place_of_its_own(self, undisturbed, tmp_path):
+    def test_options_of_the_command_line_take_the_place_of_its_own(
+        self, undisturbed: SimpleNamespace, tmp_path: Path
+    ) -> None:
         changes = Options(Path("unused.wav"), seed=[7], track=["drums"], compare="none")
         again = run(changes, tmp_path, str(undisturbed.folder), ["seed", "track", "compare"])
         (stem,) = again.report["stems"]
@@ -215,16 +232,16 @@ class TestChanged:
         assert "\n" not in sentence
         return sentence.removeprefix(f"--again {folder}: ")
 
-    def test_copies_of_the_same_content_serve(self, moved):
+    def test_copies_of_the_same_content_serve(self, moved: Any) -> None:
         read_earlier(str(moved), moved, Options(Path("x.wav")), ()).check()
 
     @pytest.mark.parametrize("name", ["context", "checkpoint"])
-    def test_missing(self, moved, name):
+    def test_missing(self, moved: Any, name: str) -> None:
         path = Path(json.loads((moved / "report.json").read_text())["run"]["options"][name])
         path.rename(path.with_name("elsewhere"))
         assert self.refusal(moved) == f"its {name} {path} is not there; give it with --{name}"
 
-    def test_another_context(self, moved, make_context):
+    def test_another_context(self, moved: Any, make_context: Callable[..., Path]) -> None:
         shutil.copy(make_context(2.0), moved / "context.wav")
         sentence = self.refusal(moved)
         assert sentence == (
@@ -233,7 +250,7 @@ class TestChanged:
         read_earlier(str(moved), moved, Options(moved / "context.wav"), ["context"]).check()
 
     @pytest.mark.parametrize("file", ["acestep-v15-base/model.safetensors", "vae/config.json"])
-    def test_another_checkpoint(self, moved, file):
+    def test_another_checkpoint(self, moved: Any, file: str) -> None:
         path = moved / "checkpoints" / file
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
@@ -257,12 +274,14 @@ class TestChanged:
         ],
         ids=["missing", "no JSON", "other options", "a list"],
     )
-    def test_no_report(self, tmp_path, content, found):
+    def test_no_report(self, tmp_path: Path, content: str | None, found: str) -> None:
         if content is not None:
             (tmp_path / "report.json").write_text(content)
         assert self.refusal(tmp_path) == found.format(file=tmp_path / "report.json")
 
-    def test_exit_status_and_nothing_written(self, tmp_path, monkeypatch, capsys):
+    def test_exit_status_and_nothing_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         import lego_smoke
 
         monkeypatch.chdir(tmp_path)
@@ -273,15 +292,15 @@ class TestChanged:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_setting_given_anew_takes_the_place_of_each_layers_own():
-    tables = [{"track": "drums", "seed": 1, "guidance_scale": 3.0}, {"track": "bass"}]
+def test_a_setting_given_anew_takes_the_place_of_each_layers_own() -> None:
+    tables: list[dict[str, Any]] = [{"track": "drums", "seed": 1, "guidance_scale": 3.0}, {"track": "bass"}]
     own = Options(Path("x.wav"), session=tables, session_source="--session layers.toml")
     changed = own.changed(Options(Path("y.wav"), guidance_scale=[7.0]), ["guidance_scale"])
     assert [(request.seed, request.guidance_scale) for request in changed.requests()] == [(1, 7.0), (42, 7.0)]
     assert changed.context == Path("x.wav")
 
 
-def test_options_are_the_same_when_they_are_read_again():
+def test_options_are_the_same_when_they_are_read_again() -> None:
     options = Options(Path("x.wav"), layer=["drums"], seed=[7], checkpoint=Path("base"), bpm=90)
     read = Options.from_json(json.loads(json.dumps(options.to_json())))
     assert read.to_json() == options.to_json()
@@ -297,7 +316,7 @@ class TestCheckpointHash:
         return tmp_path / "base"
 
     @pytest.mark.parametrize("place", [0, MIB - 1, MIB, 2 * MIB - 1, 4 * MIB + 4], ids=str)
-    def test_a_change_of_a_mebibyte_is_found_wherever_it_lies(self, large, place):
+    def test_a_change_of_a_mebibyte_is_found_wherever_it_lies(self, large: Path, place: int) -> None:
         before, path = checkpoint_hash(large), large / "model.safetensors"
         content = bytearray(path.read_bytes())
         end = min(len(content), place + MIB)
@@ -305,7 +324,7 @@ class TestCheckpointHash:
         path.write_bytes(content)
         assert checkpoint_hash(large) != before
 
-    def test_names_sizes_and_files_beside_it_count(self, large):
+    def test_names_sizes_and_files_beside_it_count(self, large: Path) -> None:
         hashes = {checkpoint_hash(large)}
         with (large / "model.safetensors").open("ab") as file:
             file.write(b"\0")

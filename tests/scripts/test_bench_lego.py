@@ -10,7 +10,7 @@ import pytest
 
 from bench import session
 from bench.memory import peak_memory
-from bench.sides import base_config
+from bench.sides import base_config, evaluations
 
 GIB = 2**30
 
@@ -80,10 +80,9 @@ def test_sides_that_do_not_agree_are_a_failure(
     run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A fast wrong answer is not a gain."""
-    original = session.evaluations
 
     def one_is_off(*arguments: Any) -> Any:
-        calls = dict(original(*arguments))
+        calls = dict(evaluations(*arguments))
         off = calls["fast"]
         return {**calls, "fast": lambda: off() * np.float32(1 + 1e-5)}
 

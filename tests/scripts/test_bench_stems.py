@@ -24,7 +24,7 @@ FORK, TORCH = "this fork", "AceStepPipeline"
 class TestPartClock:
     def test_what_a_part_calls_belongs_to_it(self) -> None:
         clock = PartClock()
-        owner = SimpleNamespace(inner=lambda: time.sleep(0.02), outer=lambda: owner.inner())
+        owner: Any = SimpleNamespace(inner=lambda: time.sleep(0.02), outer=lambda: owner.inner())
         clock.watch(owner, "inner", "inner part")
         clock.watch(owner, "outer", "outer part")
         owner.outer()

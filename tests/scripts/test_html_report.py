@@ -78,24 +78,27 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.html, self.open, self.tags, self.words = html, [], [], []
+        self.html = html
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, Any]]] = []
+        self.words: list[str] = []
         self.feed(html)
         self.close()
         assert self.open == [], "these are never closed"
         self.text = " ".join(" ".join(self.words).split())
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes):
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if self.open[-1:] not in (["style"], ["script"]):
             self.words.append(data)
 
@@ -192,7 +195,7 @@ def bad(make_page: Callable[..., SimpleNamespace]) -> SimpleNamespace:
     return make_page(timesteps=EIGHT, latents=float("nan"), stem=0 * tone(), levels=SILENT)
 
 
-def test_the_page_is_sound_html(good):
+def test_the_page_is_sound_html(good: SimpleNamespace) -> None:
     ids = [attributes["id"] for _, attributes in good.page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert good.page.all("html") == [{"lang": "en"}]
@@ -204,7 +207,7 @@ def test_the_page_is_sound_html(good):
     assert described <= set(ids)
 
 
-def test_nothing_is_referred_to_but_the_files_of_the_run(good):
+def test_nothing_is_referred_to_but_the_files_of_the_run(good: SimpleNamespace) -> None:
     addresses = [
         value
         for _, attributes in good.page.tags
@@ -221,7 +224,7 @@ def test_nothing_is_referred_to_but_the_files_of_the_run(good):
     assert good.page.all("link") == []
 
 
-def test_the_one_script_is_the_one_that_the_page_allows(good):
+def test_the_one_script_is_the_one_that_the_page_allows(good: SimpleNamespace) -> None:
     (script,) = re.findall(r"<script>(.*?)</script>", good.page.html, re.DOTALL)
     (policy,) = [
         tag["content"] for tag in good.page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy"
@@ -232,7 +235,7 @@ def test_the_one_script_is_the_one_that_the_page_allows(good):
     assert "innerHTML" not in script
 
 
-def test_references_inside_the_page_lead_somewhere(good):
+def test_references_inside_the_page_lead_somewhere(good: SimpleNamespace) -> None:
     ids = {attributes["id"] for _, attributes in good.page.tags if "id" in attributes}
     inside = {attributes["href"][1:] for attributes in good.page.all("use")}
     inside |= set(re.findall(r"url\(#([^)]*)\)", good.page.html))
@@ -240,7 +243,7 @@ def test_references_inside_the_page_lead_somewhere(good):
     assert inside <= ids
 
 
-def test_the_verdict_comes_first(good, bad):
+def test_the_verdict_comes_first(good: SimpleNamespace, bad: SimpleNamespace) -> None:
     assert "50 steps requested, 50 evaluated ✓ PASS: 7 checks" in good.page.text
     assert (
         "50 steps requested, 8 evaluated ✗ FAIL: 4 of 7 checks: steps, schedule, latents, sound"
@@ -249,13 +252,15 @@ def test_the_verdict_comes_first(good, bad):
     assert good.page.text.index("requested, 50") < good.page.text.index("before: patches reverted")
 
 
-def test_a_run_that_was_not_compared_says_so_and_shows_no_distance(make_page):
+def test_a_run_that_was_not_compared_says_so_and_shows_no_distance(
+    make_page: Callable[..., SimpleNamespace],
+) -> None:
     text = make_page(not_compared="--compare none").page.text
     assert "✓ PASS: 5 checks Not compared with PyTorch: --compare none." in text
     assert "Distances, stage by stage" not in text
 
 
-def test_the_figures_of_the_report_are_shown(good):
+def test_the_figures_of_the_report_are_shown(good: SimpleNamespace) -> None:
     report, text = good.report, good.page.text
     for shown in (
         "before: patches reverted 8 of 50",
@@ -277,7 +282,9 @@ def test_the_figures_of_the_report_are_shown(good):
         assert f"{check['name']} {check['sentence']}" in text
 
 
-def test_every_timestep_is_listed_beside_pytorchs_and_the_command_can_be_run_again(make_page, monkeypatch):
+def test_every_timestep_is_listed_beside_pytorchs_and_the_command_can_be_run_again(
+    make_page: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.argv", ["scripts/lego_smoke.py", "--context", "it's my song.wav"])
     shifted = [t if i != 3 else t + 1e-3 for i, t in enumerate(FIFTY)]
     text = make_page(timesteps=shifted).page.text
@@ -289,7 +296,9 @@ def test_every_timestep_is_listed_beside_pytorchs_and_the_command_can_be_run_aga
     assert shlex.split(command_line(command))[1:] == command
 
 
-def test_the_interpreter_is_relative_below_the_current_folder(monkeypatch, tmp_path):
+def test_the_interpreter_is_relative_below_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     python = tmp_path / "my env" / "bin" / "python"
     monkeypatch.setattr("sys.executable", str(python))
     assert command_line(["run.py"]) == f"'{python}' run.py"
@@ -306,7 +315,7 @@ def dots(page: Page, colour: str) -> list[list[tuple[float, float]]]:
     return list(found.values())
 
 
-def test_each_schedule_is_drawn_dot_by_dot(good):
+def test_each_schedule_is_drawn_dot_by_dot(good: SimpleNamespace) -> None:
     for judged, other, reference in zip(
         dots(good.page, "--judged"), dots(good.page, "--other"), dots(good.page, "--reference"), strict=True
     ):
@@ -323,7 +332,7 @@ def chosen(page: Page) -> list[tuple[str, str]]:
     return [(unquote(sound["src"]), sound["aria-label"]) for sound in page.all("audio")]
 
 
-def test_context_stem_and_mix_have_a_place_in_the_player(good):
+def test_context_stem_and_mix_have_a_place_in_the_player(good: SimpleNamespace) -> None:
     assert chosen(good.page) == [
         ("context.wav", "context: song.wav"),
         ("stem.wav", "stem: vocals"),
@@ -335,7 +344,7 @@ def test_context_stem_and_mix_have_a_place_in_the_player(good):
         assert "controls" in sound, "they are all that plays where scripts are off"
 
 
-def test_the_player_can_be_used_by_keyboard_and_is_named(good):
+def test_the_player_can_be_used_by_keyboard_and_is_named(good: SimpleNamespace) -> None:
     buttons = good.page.all("button")
     assert [button.get("data-sound") for button in buttons] == [None, "0", "1", "2"]
     assert [button["aria-keyshortcuts"] for button in buttons] == ["Space", "1", "2", "3"]
@@ -347,7 +356,7 @@ def test_the_player_can_be_used_by_keyboard_and_is_named(good):
     assert "outline: none" not in good.page.html
 
 
-def test_what_the_script_looks_up_is_in_the_page(good):
+def test_what_the_script_looks_up_is_in_the_page(good: SimpleNamespace) -> None:
     (script,) = re.findall(r"<script>(.*?)</script>", good.page.html, re.DOTALL)
     ids = {attributes["id"] for _, attributes in good.page.tags if "id" in attributes}
     looked_up = set(re.findall(r'find\("(\w+)"\)', script))
@@ -357,7 +366,7 @@ def test_what_the_script_looks_up_is_in_the_page(good):
     assert {"sound", "head", "picture"} <= selected <= classes
 
 
-def test_the_spectrograms_are_bright_where_the_sound_is(good):
+def test_the_spectrograms_are_bright_where_the_sound_is(good: SimpleNamespace) -> None:
     for image, hertz in zip(good.page.all("img"), (1000, 3000), strict=False):
         picture = Image.open(embedded(image["src"], "image/webp")).convert("L")
         assert picture.size == (COLUMNS, ROWS)
@@ -365,7 +374,7 @@ def test_the_spectrograms_are_bright_where_the_sound_is(good):
         assert brightest == pytest.approx((1 - height_of(hertz, RATE)) * ROWS, abs=3)
 
 
-def test_a_click_anywhere_in_a_long_sound_is_seen_in_its_place():
+def test_a_click_anywhere_in_a_long_sound_is_seen_in_its_place() -> None:
     samples = np.zeros((60 * RATE, 2), dtype=np.float32)
     a_column = len(samples) // COLUMNS
     click = round(500.95 * a_column)
@@ -375,12 +384,14 @@ def test_a_click_anywhere_in_a_long_sound_is_seen_in_its_place():
     assert set(np.flatnonzero(columns > columns.max() / 1000)) <= {499, 500, 501, 502}
 
 
-def test_times_are_labelled_at_round_values():
-    assert time_labels(6) == [(f"{i} s", pytest.approx(100 * i / 6)) for i in range(6)]
+def test_times_are_labelled_at_round_values() -> None:
+    texts, places = zip(*time_labels(6), strict=True)
+    assert texts == tuple(f"{i} s" for i in range(6))
+    assert places == pytest.approx([100 * i / 6 for i in range(6)])
     assert time_labels(600) == [("0 s", 0), ("2:00", 20), ("4:00", 40), ("6:00", 60), ("8:00", 80)]
 
 
-def test_a_silent_stem_is_said_to_be_silent(bad):
+def test_a_silent_stem_is_said_to_be_silent(bad: SimpleNamespace) -> None:
     sentence = "sound : the stem's root mean square before any gain is 0.0e+00 of full scale"
     assert sentence in bad.page.text
     assert "root mean square −∞ dBFS peak −∞ dBFS" in bad.page.text  # noqa: RUF001
@@ -388,11 +399,13 @@ def test_a_silent_stem_is_said_to_be_silent(bad):
     assert np.asarray(silent).max() < 5
 
 
-def test_what_has_no_distance_is_put_into_words(bad):
+def test_what_has_no_distance_is_put_into_words(bad: SimpleNamespace) -> None:
     assert "schedule to PyTorch length mismatch final latents to PyTorch contains NaN" in bad.page.text
 
 
-def test_samples_that_are_not_numbers_do_not_reach_the_files(make_page):
+def test_samples_that_are_not_numbers_do_not_reach_the_files(
+    make_page: Callable[..., SimpleNamespace],
+) -> None:
     stem = tone(3000)
     stem[100] = np.nan
     made = make_page(stem=stem, levels={**LEVELS, "rms": float("nan"), "peak": float("nan")})
@@ -402,13 +415,13 @@ def test_samples_that_are_not_numbers_do_not_reach_the_files(make_page):
         assert np.abs(soundfile.read(made.folder / name)[0]).max() < 0.8
 
 
-def test_a_stem_of_another_length_is_kept_whole(make_page):
+def test_a_stem_of_another_length_is_kept_whole(make_page: Callable[..., SimpleNamespace]) -> None:
     made = make_page(stem=tone(3000, seconds=0.75))
     assert soundfile.info(made.folder / "mix.wav").frames == 0.75 * RATE
     assert "stem: vocals stem.wav 0.75 s" in made.page.text
 
 
-def test_a_hostile_name_is_shown_as_it_is(make_page):
+def test_a_hostile_name_is_shown_as_it_is(make_page: Callable[..., SimpleNamespace]) -> None:
     name = "\"onerror='alert(1)' {{ 7 * 7 }} &amp; </title><img src=x><script>alert(1)<%2fscript>.wav"
     page = make_page(context_name=name).page
     assert f"vocals for {name.rpartition('/')[2]} (0.5 s)" in page.text
@@ -419,7 +432,7 @@ def test_a_hostile_name_is_shown_as_it_is(make_page):
 
 
 @pytest.mark.parametrize("steps", [1, 4, 1000])
-def test_any_number_of_steps_fits(steps, make_page):
+def test_any_number_of_steps_fits(steps: int, make_page: Callable[..., SimpleNamespace]) -> None:
     """Also where more were run than asked for: 8 for 4."""
     falling = [1 - i / steps for i in range(steps)]
     page = make_page(timesteps=EIGHT if steps == 4 else falling, pytorch=falling).page
@@ -435,7 +448,7 @@ def test_any_number_of_steps_fits(steps, make_page):
     assert len(page.html) < 1_500_000
 
 
-def test_what_another_interpreter_ran_with_is_shown(make_page):
+def test_what_another_interpreter_ran_with_is_shown(make_page: Callable[..., SimpleNamespace]) -> None:
     note = "torchaudio is not installed; an empty module stood in for it"
     text = make_page(notes=(note,), versions={"python": "3.11.0", "transformers": "4.57.1"}).page.text
     assert f"Notes {note}" in text
@@ -448,7 +461,7 @@ def several(make_page: Callable[..., SimpleNamespace]) -> SimpleNamespace:
     return make_page(before=True, tracks=("drums", "bass"), seeds=(1, 2), worse=2)
 
 
-def test_several_stems_each_have_their_file_and_each_seed_its_mix(several):
+def test_several_stems_each_have_their_file_and_each_seed_its_mix(several: SimpleNamespace) -> None:
     files = sorted(path.name for path in several.folder.glob("*.wav"))
     stems = ["stem-bass-seed-1.wav", "stem-bass-seed-2.wav", "stem-drums-seed-1.wav", "stem-drums-seed-2.wav"]
     assert files == ["context.wav", "mix-seed-1.wav", "mix-seed-2.wav", *stems]
@@ -460,7 +473,7 @@ def test_several_stems_each_have_their_file_and_each_seed_its_mix(several):
     assert np.abs(mix - gain * both).max() < 1e-6
 
 
-def test_the_stem_that_fails_is_named_and_its_figures_are_shown(several):
+def test_the_stem_that_fails_is_named_and_its_figures_are_shown(several: SimpleNamespace) -> None:
     assert not several.report["ok"]
     assert [stem["ok"] for stem in several.report["stems"]] == [True, True, False, True]
     assert (several.report["shown"], several.report["evaluated"]) == ("bass seed 1", 8)
@@ -473,7 +486,7 @@ def test_the_stem_that_fails_is_named_and_its_figures_are_shown(several):
     assert "Single figures are those of bass seed 1, the farthest from PyTorch." in text
 
 
-def test_several_stems_are_each_shown(several):
+def test_several_stems_are_each_shown(several: SimpleNamespace) -> None:
     text = several.page.text
     drums, bass = "drums seed 1 50 of 50 drums seed 2 50 of 50", "bass seed 1 8 of 50 bass seed 2 50 of 50"
     assert f"before: patches reverted 8 of 50 {drums} {bass}" in text
@@ -500,7 +513,9 @@ def test_several_stems_are_each_shown(several):
     assert {len(places) for places in dots(several.page, "--judged")} == {8}, "the failing stem is drawn"
 
 
-def test_layers_are_in_the_order_in_which_they_were_asked_for(make_page):
+def test_layers_are_in_the_order_in_which_they_were_asked_for(
+    make_page: Callable[..., SimpleNamespace],
+) -> None:
     tracks = ("vocals", "drums", "bass")
     made = make_page(tracks=tracks, layered=True)
     assert chosen(made.page) == [
@@ -514,7 +529,7 @@ def test_layers_are_in_the_order_in_which_they_were_asked_for(make_page):
     ]
 
 
-def test_twelve_stems_have_a_place_each_and_0_is_the_mix(make_page):
+def test_twelve_stems_have_a_place_each_and_0_is_the_mix(make_page: Callable[..., SimpleNamespace]) -> None:
     made = make_page(tracks=tuple(TRACK_NAMES))
     titles = [title for _, title in chosen(made.page)]
     assert titles == [
@@ -527,7 +542,7 @@ def test_twelve_stems_have_a_place_each_and_0_is_the_mix(make_page):
     assert len(made.page.html) < 3_000_000
 
 
-def test_a_sweep_is_a_grid_of_values_levels_and_verdicts(make_page):
+def test_a_sweep_is_a_grid_of_values_levels_and_verdicts(make_page: Callable[..., SimpleNamespace]) -> None:
     settings = [{"guidance_scale": scale, "shift": 1.0} for scale in (1.0, 7.0)]
     made = make_page(seeds=(1, 2), settings=settings)
     text = made.page.text
@@ -536,7 +551,7 @@ def test_a_sweep_is_a_grid_of_values_levels_and_verdicts(make_page):
     assert "vocals 7.0 1.0 −12.0 dBFS −6.0 dBFS 0.00 % × 1.78 not silent 3 stem-vocals-seed-2.wav" in text  # noqa: RUF001
 
 
-def test_a_silent_stem_of_several_is_named_in_the_grid(make_page):
+def test_a_silent_stem_of_several_is_named_in_the_grid(make_page: Callable[..., SimpleNamespace]) -> None:
     text = make_page(seeds=(1, 2), stem=0 * tone(), levels=SILENT).page.text
     assert "vocals 1 −∞ dBFS −∞ dBFS 0.00 % × 1 silent 2 stem-vocals-seed-1.wav" in text  # noqa: RUF001
 
@@ -561,13 +576,13 @@ def contrast(one: str, other: str) -> float:
     return (max(luminances) + 0.05) / (min(luminances) + 0.05)
 
 
-def test_contrast_is_computed_as_it_is_defined():
+def test_contrast_is_computed_as_it_is_defined() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.478, abs=1e-3)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_lines_and_bars_stand_out_and_text_can_be_read(scheme, good):
+def test_lines_and_bars_stand_out_and_text_can_be_read(scheme: str, good: SimpleNamespace) -> None:
     colour = colours(good.page)[scheme]
     lines = [(name, "card") for name in ("judged", "other", "reference", "muted", "bad")]
     bars = [(name, "track") for name in ("judged", "other", "bad", "ink")]
@@ -579,7 +594,7 @@ def test_lines_and_bars_stand_out_and_text_can_be_read(scheme, good):
         assert contrast(colour[front], colour[back]) >= 4.5, (front, back)
 
 
-def test_the_drawing_uses_those_colours_alone(good):
+def test_the_drawing_uses_those_colours_alone(good: SimpleNamespace) -> None:
     drawings = re.findall(r"<svg.*?</svg>", good.page.html, re.DOTALL)
     assert len(drawings) == 2
     used = {name for drawing in drawings for name in re.findall(r"(?:stroke|fill): ([^;\"]+)", drawing)}
@@ -588,7 +603,7 @@ def test_the_drawing_uses_those_colours_alone(good):
     }
 
 
-def test_the_printed_page_keeps_its_bars_and_has_no_controls(good):
+def test_the_printed_page_keeps_its_bars_and_has_no_controls(good: SimpleNamespace) -> None:
     printed = good.page.html.partition("@media print {")[2].partition("</style>")[0]
     assert "* { print-color-adjust: exact;" in printed
     (hidden,) = re.findall(r"([^{}]*)\{ display: none !important; \}", printed)
@@ -598,11 +613,12 @@ def test_the_printed_page_keeps_its_bars_and_has_no_controls(good):
     assert "@media screen and (prefers-color-scheme: dark)" in good.page.html, "paper is white"
 
 
-def test_every_term_of_the_comparison_has_a_sentence(good):
+def test_every_term_of_the_comparison_has_a_sentence(good: SimpleNamespace) -> None:
     everything = Distances(
         schedule=0.0, latents=0.0, velocity=0.0, update=0.0, noise=0.0, decoded=0.0, sampled=(0,)
     )
-    compared = stages(SimpleNamespace(dtype="float32"), everything)
+    run: Any = SimpleNamespace(dtype="float32")
+    compared = stages(run, everything)
     used = {stage.name for stage in compared}
     used |= {stage.measure.removesuffix(", largest").removesuffix(" of a part") for stage in compared}
     used |= {"requested", "evaluated", "a step", "bound", "PyTorch", "length mismatch", "contains NaN"}
@@ -612,7 +628,7 @@ def test_every_term_of_the_comparison_has_a_sentence(good):
         assert sentence.endswith(".")
 
 
-def test_report_json_is_json_whatever_its_numbers(tmp_path):
+def test_report_json_is_json_whatever_its_numbers(tmp_path: Path) -> None:
     values = {"inf": float("inf"), "nan": [float("nan")], "name": "Infinity and NaN.wav", "number": 0.1}
     write_json(values, tmp_path / "report.json")
     read = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
@@ -637,5 +653,5 @@ def test_report_json_is_json_whatever_its_numbers(tmp_path):
     ],
     ids=lambda value: value,
 )
-def test_numbers_as_they_are_read(said, expected):
+def test_numbers_as_they_are_read(said: str, expected: str) -> None:
     assert said == expected

@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +59,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 class TestManifest:
-    def test_json_lines(self, tmp_path):
+    def test_json_lines(self, tmp_path: Path) -> None:
         path = manifest_of(
             tmp_path,
             '{"context": "a.wav", "tracks": ["drums", "bass"], "steps": 8, "caption": "dry"}\n\n'
@@ -76,7 +78,7 @@ class TestManifest:
         assert first.requests[0].context == tmp_path / "a.wav"
         assert second.name == "b.wav: drums, vocals"
 
-    def test_csv(self, tmp_path):
+    def test_csv(self, tmp_path: Path) -> None:
         path = manifest_of(
             tmp_path,
             'context,tracks,layers,bpm,guidance_scale\na.wav,drums bass,,120,\n"b, c.wav",,vocals,,3\n',
@@ -90,7 +92,7 @@ class TestManifest:
         assert (second.line, second.requests[0].layer, second.requests[0].guidance_scale) == (3, 1, 3.0)
         assert second.requests[0].context.name == "b, c.wav"
 
-    def test_all_stands_for_the_twelve_tracks(self, tmp_path):
+    def test_all_stands_for_the_twelve_tracks(self, tmp_path: Path) -> None:
         (song,) = read_manifest(manifest_of(tmp_path, '{"context": "a.wav", "tracks": ["all"]}'), SHARED)
         assert len({request.track for request in song.requests}) == 12
 
@@ -116,7 +118,7 @@ class TestManifest:
             ('{"context": "a.wav", "tracks": ["bass"], "steps": 0}', "0"),
         ],
     )  # fmt: skip
-    def test_a_wrong_line_is_named(self, tmp_path, line, problem):
+    def test_a_wrong_line_is_named(self, tmp_path: Path, line: str, problem: str) -> None:
         path = manifest_of(tmp_path, f'{{"context": "a.wav", "tracks": ["bass"]}}\n{line}\n')
         with pytest.raises(ManifestError) as refused:
             read_manifest(path, SHARED)
@@ -142,11 +144,11 @@ class TestManifest:
             ),
         ],
     )
-    def test_a_file_that_is_no_manifest(self, tmp_path, name, text, problem):
+    def test_a_file_that_is_no_manifest(self, tmp_path: Path, name: str, text: str, problem: str) -> None:
         with pytest.raises(ManifestError, match=re.escape(problem)):
             read_manifest(manifest_of(tmp_path, text, name), SHARED)
 
-    def test_a_manifest_that_is_not_there(self, tmp_path):
+    def test_a_manifest_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(
             RequestError, match=r"none\.csv cannot be read as CSV \(No such file or directory\)"
         ):
@@ -154,10 +156,10 @@ class TestManifest:
 
 
 class TestKeys:
-    def songs(self, folder: Path, *lines: str):
+    def songs(self, folder: Path, *lines: str) -> Any:
         return read_manifest(manifest_of(folder, "\n".join(lines)), SHARED)
 
-    def test_names_do_not_count_and_contents_do(self, tmp_path):
+    def test_names_do_not_count_and_contents_do(self, tmp_path: Path) -> None:
         (tmp_path / "a.wav").write_bytes(b"one")
         (tmp_path / "b.wav").write_bytes(b"one")
         (tmp_path / "c.wav").write_bytes(b"two")
@@ -165,7 +167,7 @@ class TestKeys:
         a, b, c = (key_of(song, "model") for song in self.songs(tmp_path, *lines))
         assert a == b != c
 
-    def test_every_option_and_the_model_count(self, tmp_path):
+    def test_every_option_and_the_model_count(self, tmp_path: Path) -> None:
         (tmp_path / "a.wav").write_bytes(b"one")
         start = '{"context": "a.wav", "layers": ["bass"]'
         options = {
@@ -186,7 +188,7 @@ class TestKeys:
         assert len(set(keys)) == len(keys)
 
 
-def test_of_two_results_the_first_one_stays(tmp_path):
+def test_of_two_results_the_first_one_stays(tmp_path: Path) -> None:
     for name, text in (("one", "first"), ("two", "second")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "stem.wav").write_text(text)
@@ -195,7 +197,7 @@ def test_of_two_results_the_first_one_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
-def test_the_summary_shows_what_failed_and_what_it_cannot_measure(tmp_path):
+def test_the_summary_shows_what_failed_and_what_it_cannot_measure(tmp_path: Path) -> None:
     songs = read_manifest(
         manifest_of(
             tmp_path, '{"context": "<b>.wav", "tracks": ["bass"]}\n{"context": "b.wav", "tracks": ["drums"]}'
@@ -252,7 +254,9 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Complete
 @pytest.mark.slow
 @pytest.mark.subprocess
 class TestOnThisMachine:
-    def test_failures_are_listed_and_cost_no_other_song(self, batch):
+    def test_failures_are_listed_and_cost_no_other_song(
+        self, batch: tuple[subprocess.CompletedProcess[str], Path]
+    ) -> None:
         done, folder = batch
         assert done.returncode == 1, done.stderr
         assert "6 songs: 0 have a result, 4 are to be made, 1 cannot be" in done.stdout
@@ -267,7 +271,9 @@ class TestOnThisMachine:
         assert failed[2].endswith("--start 30 --end -1 is not within the context, which lasts 1.50 s")
         assert "3 of 6 songs are good; see out/batch/index.html" in done.stdout
 
-    def test_each_result_is_whole_and_there_once(self, batch):
+    def test_each_result_is_whole_and_there_once(
+        self, batch: tuple[subprocess.CompletedProcess[str], Path]
+    ) -> None:
         _, folder = batch
         out = folder / "out" / "batch"
         results = [path for path in out.iterdir() if path.is_dir()]
@@ -287,7 +293,9 @@ class TestOnThisMachine:
                 assert stem["evaluated"] == stem["requested"] in (3, 4)
                 assert soundfile.info(result / stem["file"]).frames == 1.5 * RATE
 
-    def test_layers_are_mixed_at_their_gain(self, batch):
+    def test_layers_are_mixed_at_their_gain(
+        self, batch: tuple[subprocess.CompletedProcess[str], Path]
+    ) -> None:
         _, folder = batch
         (result,) = [path.parent for path in (folder / "out" / "batch").glob("*/stem-1-drums.wav")]
         context, drums, bass, mix = (
@@ -302,7 +310,9 @@ class TestOnThisMachine:
         gain = read_result(result)["mixes"]["mix.wav"]
         assert np.abs(mix - gain * (context + 10 ** (-6 / 20) * (drums + bass))).max() < 1e-6
 
-    def test_a_second_run_makes_what_is_missing_and_nothing_else(self, batch, tiny_root):
+    def test_a_second_run_makes_what_is_missing_and_nothing_else(
+        self, batch: tuple[subprocess.CompletedProcess[str], Path], tiny_root: Callable[..., Path]
+    ) -> None:
         """The tiny checkpoint has the same bytes wherever it is written, and so the songs the same keys."""
         _, folder = batch
         out = folder / "out" / "batch"
@@ -318,7 +328,9 @@ class TestOnThisMachine:
         assert len([path for path in out.iterdir() if path.is_dir()]) == 3
         assert "4 of 7 songs are good" in done.stdout
 
-    def test_the_summary_links_what_is_there(self, batch):
+    def test_the_summary_links_what_is_there(
+        self, batch: tuple[subprocess.CompletedProcess[str], Path]
+    ) -> None:
         _, folder = batch
         out = folder / "out" / "batch"
         page = (out / "index.html").read_text()
@@ -327,7 +339,9 @@ class TestOnThisMachine:
         assert all((out / link).exists() for link in links)
         assert "http" not in page.replace("http-equiv", "")
 
-    def test_a_result_that_lacks_a_file_is_not_taken_for_one(self, batch, tmp_path):
+    def test_a_result_that_lacks_a_file_is_not_taken_for_one(
+        self, batch: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path
+    ) -> None:
         _, folder = batch
         (whole,) = [path.parent for path in (folder / "out" / "batch").glob("*/stem-1-drums.wav")]
         result = Path(shutil.copytree(whole, tmp_path / "result"))
@@ -338,7 +352,12 @@ class TestOnThisMachine:
         with pytest.raises(OutputError, match=r"has no result\.json of a batch"):
             read_result(result)
 
-    def test_a_batch_that_is_stopped_goes_on(self, batch, tmp_path, tiny_root):
+    def test_a_batch_that_is_stopped_goes_on(
+        self,
+        batch: tuple[subprocess.CompletedProcess[str], Path],
+        tmp_path: Path,
+        tiny_root: Callable[..., Path],
+    ) -> None:
         _, folder = batch
         write_songs(folder, 6)
         lines = "".join(f'{{"context": "s{i}.wav", "tracks": ["bass"], "steps": 5}}\n' for i in range(6))
@@ -372,7 +391,7 @@ class TestOnThisMachine:
 @pytest.mark.slow
 @pytest.mark.subprocess
 class TestRefusals:
-    def test_each_wrong_line_has_a_sentence_and_nothing_is_run(self, tmp_path):
+    def test_each_wrong_line_has_a_sentence_and_nothing_is_run(self, tmp_path: Path) -> None:
         manifest_of(tmp_path, '{"context": "a.wav"}\n{"context": "a.wav", "tracks": ["bass"]}\nx\n')
         done = run("songs.jsonl", cwd=tmp_path)
         assert done.returncode == 2
@@ -383,14 +402,14 @@ class TestRefusals:
         ]
         assert [path.name for path in tmp_path.iterdir()] == ["songs.jsonl"]
 
-    def test_workers_are_of_a_cluster(self, tmp_path):
+    def test_workers_are_of_a_cluster(self, tmp_path: Path) -> None:
         manifest_of(tmp_path, '{"context": "a.wav", "tracks": ["bass"]}')
         done = run("songs.jsonl", "--workers", "2", cwd=tmp_path)
         assert done.returncode == 2
         assert done.stderr == "lego_batch: --workers is of a Ray cluster; give --ray local, or leave it out\n"
 
     @pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
-    def test_without_ray(self, tmp_path):
+    def test_without_ray(self, tmp_path: Path) -> None:
         write_songs(tmp_path, 1)
         manifest_of(tmp_path, '{"context": "s0.wav", "tracks": ["bass"]}')
         done = run("songs.jsonl", "--ray", "local", cwd=tmp_path)
@@ -404,7 +423,7 @@ class TestRefusals:
 @pytest.mark.slow
 @pytest.mark.subprocess
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: pip install 'ray>=2.40'")
-def test_a_cluster_makes_the_same_bytes_and_outlives_a_killed_worker(tmp_path):
+def test_a_cluster_makes_the_same_bytes_and_outlives_a_killed_worker(tmp_path: Path) -> None:
     write_songs(tmp_path, 5)
     lines = [f'{{"context": "s{i}.wav", "tracks": ["bass"], "steps": 20}}\n' for i in range(5)]
     manifest_of(tmp_path, "".join(lines) + '{"context": "none.wav", "tracks": ["bass"]}\n')
@@ -444,12 +463,12 @@ def test_a_cluster_makes_the_same_bytes_and_outlives_a_killed_worker(tmp_path):
 @pytest.mark.slow
 @pytest.mark.subprocess
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed: pip install 'ray>=2.40'")
-def test_a_cluster_ends_with_the_batch_that_is_stopped(tmp_path):
+def test_a_cluster_ends_with_the_batch_that_is_stopped(tmp_path: Path) -> None:
     write_songs(tmp_path, 4)
     lines = [f'{{"context": "s{i}.wav", "tracks": ["bass"], "steps": 20}}\n' for i in range(4)]
     manifest_of(tmp_path, "".join(lines))
     arguments = [sys.executable, str(SCRIPT), "songs.jsonl", "--ray", "local"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as process:
         assert process.stdout is not None
         for line in process.stdout:

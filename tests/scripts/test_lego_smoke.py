@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple["subprocess.Com
     return smoke("--steps", "11", "--guidance-scale", "7", folder=folder), folder
 
 
-def test_it_succeeds_and_shows_before_and_after(first_run):
+def test_it_succeeds_and_shows_before_and_after(
+    first_run: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
     run, _ = first_run
     assert run.returncode == 0, run.stderr
     rows = {
@@ -59,7 +62,9 @@ PARTS = [
 ]  # fmt: skip
 
 
-def test_off_a_terminal_every_long_part_has_a_plain_line(first_run):
+def test_off_a_terminal_every_long_part_has_a_plain_line(
+    first_run: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
     run, _ = first_run
     lines = run.stderr.splitlines()
     assert [line.rpartition(": ")[0].partition(", expected")[0] for line in lines] == PARTS
@@ -73,7 +78,9 @@ def processes_of(folder: Path) -> list[str]:
     return [line for line in listed.splitlines() if str(folder) in line]
 
 
-def test_ctrl_c_ends_all_of_it_within_a_second_and_leaves_nothing(tmp_path, tiny_root):
+def test_ctrl_c_ends_all_of_it_within_a_second_and_leaves_nothing(
+    tmp_path: Path, tiny_root: Callable[..., Path]
+) -> None:
     command = [
         sys.executable,
         str(SCRIPT),
@@ -102,7 +109,7 @@ def test_ctrl_c_ends_all_of_it_within_a_second_and_leaves_nothing(tmp_path, tiny
     assert processes_of(tmp_path) == []
 
 
-def test_report_stem_and_mix_are_written(first_run):
+def test_report_stem_and_mix_are_written(first_run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     _, folder = first_run
     out = folder / "out" / "lego" / "latest"
     assert sorted(path.name for path in out.iterdir()) == [
@@ -122,7 +129,9 @@ def test_report_stem_and_mix_are_written(first_run):
     }  # fmt: skip
 
 
-def test_the_stem_is_as_long_as_the_context_and_the_mix_is_their_sum(first_run):
+def test_the_stem_is_as_long_as_the_context_and_the_mix_is_their_sum(
+    first_run: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
     _, folder = first_run
     out = folder / "out" / "lego" / "latest"
     context, rate = soundfile.read(REPOSITORY / "scripts" / "smoke.wav")
@@ -169,7 +178,9 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> tuple["subprocess.Compl
     return run, out / "latest"
 
 
-def test_torch_is_counted_too_and_takes_words_and_a_range(several):
+def test_torch_is_counted_too_and_takes_words_and_a_range(
+    several: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
     run, out = several
     assert run.returncode == 0, run.stderr
     report = json.loads((out / "report.json").read_text())
@@ -180,7 +191,9 @@ def test_torch_is_counted_too_and_takes_words_and_a_range(several):
     assert "comparing with PyTorch at 2 of 3 steps on cpu" in run.stderr
 
 
-def test_several_tracks_have_a_row_and_a_stem_each_and_one_mix(several):
+def test_several_tracks_have_a_row_and_a_stem_each_and_one_mix(
+    several: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
     run, out = several
     rows = [line.split()[:3] for line in run.stdout.splitlines() if line.startswith(("drums ", "bass "))]
     assert rows == [["drums", "3", "3"], ["bass", "3", "3"]]
@@ -309,8 +322,13 @@ REFUSED = {
 
 @pytest.mark.parametrize(("arguments", "status", "sentence"), REFUSED.values(), ids=REFUSED.keys())
 def test_refused_in_one_sentence_with_nothing_written(
-    arguments, status, sentence, tmp_path, capsys, monkeypatch
-):
+    arguments: list[str],
+    status: int,
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import lego_smoke
 
     monkeypatch.chdir(tmp_path)
@@ -322,7 +340,9 @@ def test_refused_in_one_sentence_with_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_out_that_cannot_be_written_is_refused(tmp_path, capsys, monkeypatch):
+def test_an_out_that_cannot_be_written_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import lego_smoke
 
     occupied = tmp_path / "occupied"
@@ -337,7 +357,7 @@ def test_an_out_that_cannot_be_written_is_refused(tmp_path, capsys, monkeypatch)
     assert occupied.read_text() == "a file"
 
 
-def test_a_context_whose_name_is_not_utf_8_serves(tmp_path, tiny_root):
+def test_a_context_whose_name_is_not_utf_8_serves(tmp_path: Path, tiny_root: Callable[..., Path]) -> None:
     """Its name is quoted on the screen, in report.json and on the page, which stay valid UTF-8."""
     context = tmp_path / os.fsdecode(b"song\x97.wav")
     context.write_bytes((REPOSITORY / "scripts" / "smoke.wav").read_bytes())
@@ -353,7 +373,9 @@ def test_a_context_whose_name_is_not_utf_8_serves(tmp_path, tiny_root):
     assert "song\\udc97.wav" in (out / "report.html").read_bytes().decode("utf-8")
 
 
-def test_an_out_that_is_not_utf_8_is_refused_where_the_tiny_checkpoint_is_to_be_below_it(tmp_path):
+def test_an_out_that_is_not_utf_8_is_refused_where_the_tiny_checkpoint_is_to_be_below_it(
+    tmp_path: Path,
+) -> None:
     run = smoke("--out", tmp_path / os.fsdecode(b"out\x97"), folder=tmp_path)
     assert run.returncode == 2
     (sentence,) = [line for line in run.stderr.splitlines() if line.startswith("lego_smoke")]
@@ -363,7 +385,9 @@ def test_an_out_that_is_not_utf_8_is_refused_where_the_tiny_checkpoint_is_to_be_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_out_whose_name_is_too_long_is_refused(tmp_path, capsys, monkeypatch):
+def test_an_out_whose_name_is_too_long_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import lego_smoke
 
     out = tmp_path / ("x" * 300)
@@ -375,7 +399,7 @@ def test_an_out_whose_name_is_too_long_is_refused(tmp_path, capsys, monkeypatch)
     )
 
 
-def test_help_lists_every_option(tmp_path):
+def test_help_lists_every_option(tmp_path: Path) -> None:
     run = smoke("--help", folder=tmp_path)
     assert run.returncode == 0
     for option in (

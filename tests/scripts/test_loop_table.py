@@ -1,12 +1,12 @@
 """The loop table: what is stored has the settings that there are, within the bound, and still true."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import loop_table
+from acestep.models.pytorch.loop import torch_generate_diffusion
 from loop_table import BOUND, HEADING, SETTINGS, SHAPES, TABLE, Setting, Side, table
 
 # Those that other tests of the loop do not run; `make loop-table` runs all.
@@ -37,11 +37,10 @@ def test_row_holds(side: Side, row: Setting) -> None:
 
 def test_a_row_tells_another_loop_apart(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch at another shift is no reference for this one."""
-    original: Callable[..., object] = loop_table.torch_generate_diffusion
     monkeypatch.setattr(
         loop_table,
         "torch_generate_diffusion",
-        lambda *args, **kwargs: original(*args, **{**kwargs, "shift": 2.9}),
+        lambda *args, **kwargs: torch_generate_diffusion(*args, **{**kwargs, "shift": 2.9}),
     )
     assert side.distance(next(row for row in SETTINGS if row.name == "shift 3")) > 100 * BOUND
 

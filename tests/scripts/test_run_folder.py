@@ -36,7 +36,7 @@ def put(folder: RunFolder, name: str, text: str) -> Path:
 
 
 class TestFolder:
-    def test_each_run_has_its_own_and_latest_leads_to_the_last(self, tmp_path, scratch):
+    def test_each_run_has_its_own_and_latest_leads_to_the_last(self, tmp_path: Path, scratch: Path) -> None:
         folders = [RunFolder(tmp_path, ["drums", "bass"], scratch) for _ in range(3)]
         for number, folder in enumerate(folders):
             put(folder, "stem.wav", str(number))
@@ -46,20 +46,20 @@ class TestFolder:
         assert all(re.fullmatch(r"\d{4}-\d\d-\d\d_\d{6}-drums-bass(-\d)?", path.name) for path in paths)
         assert (tmp_path / "latest").resolve() == paths[2]
 
-    def test_many_tracks_have_a_short_name(self, tmp_path, scratch):
+    def test_many_tracks_have_a_short_name(self, tmp_path: Path, scratch: Path) -> None:
         assert RunFolder(tmp_path, list("abcd"), scratch).path.name.endswith("-4-tracks")
 
-    def test_a_folder_without_a_finished_file_is_described(self, tmp_path, scratch):
+    def test_a_folder_without_a_finished_file_is_described(self, tmp_path: Path, scratch: Path) -> None:
         folder = RunFolder(tmp_path, ["drums"], scratch)
         put(folder, "stem.wav", "x").unlink()
         assert folder.describe() == f"{folder.path} has no finished file"
 
-    def test_a_latest_that_is_no_link_is_left_alone(self, tmp_path, scratch):
+    def test_a_latest_that_is_no_link_is_left_alone(self, tmp_path: Path, scratch: Path) -> None:
         (tmp_path / "latest").mkdir()
         put(RunFolder(tmp_path, ["drums"], scratch), "stem.wav", "x")
         assert not (tmp_path / "latest").is_symlink()
 
-    def test_a_full_disk_costs_nothing_that_was_there(self, tmp_path, scratch):
+    def test_a_full_disk_costs_nothing_that_was_there(self, tmp_path: Path, scratch: Path) -> None:
         folder = RunFolder(tmp_path, ["drums"], scratch)
         put(folder, "mix.wav", "before")
 
@@ -77,12 +77,12 @@ class TestFolder:
 
 
 class TestScratch:
-    def test_it_is_gone_afterwards_with_the_folders_made_for_it(self, tmp_path):
+    def test_it_is_gone_afterwards_with_the_folders_made_for_it(self, tmp_path: Path) -> None:
         with scratch_folder(tmp_path / "new" / "out") as scratch:
             assert scratch.parent == tmp_path / "new" / "out"
         assert list(tmp_path.iterdir()) == []
 
-    def test_that_of_a_killed_run_is_removed_and_that_of_a_living_one_is_not(self, tmp_path):
+    def test_that_of_a_killed_run_is_removed_and_that_of_a_living_one_is_not(self, tmp_path: Path) -> None:
         killed = tmp_path / f"{SCRATCH_PREFIX}killed"
         killed.mkdir()
         (killed / "lock").touch()
@@ -92,7 +92,7 @@ class TestScratch:
             assert other.exists()
 
     @pytest.mark.parametrize("kind", ["file", "dangling link"])
-    def test_an_out_that_cannot_be_made_is_refused(self, tmp_path, kind):
+    def test_an_out_that_cannot_be_made_is_refused(self, tmp_path: Path, kind: str) -> None:
         out = tmp_path / "out"
         if kind == "file":
             out.write_text("kept")
@@ -175,7 +175,9 @@ def check_two_stems(out: Path) -> None:
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
 )
-def test_a_stopped_run_keeps_its_finished_stems_and_says_so(tmp_path, command, number):
+def test_a_stopped_run_keeps_its_finished_stems_and_says_so(
+    tmp_path: Path, command: Callable[..., list[str]], number: signal.Signals
+) -> None:
     out = tmp_path / "out"
     with stopped_in_the_third_stem(command(SLOW, *OF_ALL, "--out", str(out)), number) as process:
         start = time.monotonic()
@@ -193,7 +195,9 @@ def test_a_stopped_run_keeps_its_finished_stems_and_says_so(tmp_path, command, n
     assert is_gone(str(out), 1)
 
 
-def test_a_killed_run_keeps_its_finished_stems_and_its_processes_end(tmp_path, command):
+def test_a_killed_run_keeps_its_finished_stems_and_its_processes_end(
+    tmp_path: Path, command: Callable[..., list[str]]
+) -> None:
     out = tmp_path / "out"
     with stopped_in_the_third_stem(command(SLOW, *OF_ALL, "--out", str(out)), signal.SIGKILL):
         assert is_gone(str(out), 1)
@@ -203,11 +207,14 @@ def test_a_killed_run_keeps_its_finished_stems_and_its_processes_end(tmp_path, c
         assert list(out.glob(f"{SCRATCH_PREFIX}*")) == [scratch]
 
 
-def test_closed_streams_a_name_that_is_no_text_and_a_context_among_the_results(tmp_path, command):
+def test_closed_streams_a_name_that_is_no_text_and_a_context_among_the_results(
+    tmp_path: Path, command: Callable[..., list[str]]
+) -> None:
     out = tmp_path / os.fsdecode(b"out\xff")
     before = out / "2020-01-01_000000-drums"
     before.mkdir(parents=True)
-    mix = shutil.copy(SCRIPT.parent / "smoke.wav", before / "mix.wav")
+    mix = before / "mix.wav"
+    shutil.copy(SCRIPT.parent / "smoke.wav", mix)
     (tmp_path / "link").symlink_to(before)
     arguments = command({}, "--out", str(out), "--context", str(tmp_path / "link" / "mix.wav"))
     run = subprocess.run(

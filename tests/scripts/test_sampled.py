@@ -11,6 +11,7 @@ from diffusers import AutoencoderOobleck
 
 from acestep.models.mlx import dit_generate, dit_run, guidance
 from acestep.models.mlx.dit_fast import MLXFastDecoder
+from acestep.models.mlx.rope import rotary_tables
 from patches.harness.counted_decoder import WatchedDecoder
 from patches.harness.evaluations import Calls
 from smoke import sampled
@@ -75,7 +76,9 @@ def failed_checks(tiny_root: Callable[..., Path]) -> Callable[..., list[str]]:
 
 
 @pytest.mark.parametrize("scale", [1.0, 7.0])
-def test_a_right_run_passes_at_every_step(run_mlx, failed_checks, scale):
+def test_a_right_run_passes_at_every_step(
+    run_mlx: Callable[..., Run], failed_checks: Callable[..., list[str]], scale: float
+) -> None:
     run = run_mlx(scale)
     assert failed_checks(run, Comparison(SAMPLED, steps=STEPS), scale) == []
     assert failed_checks(run, Comparison(FULL), scale) == []
@@ -112,7 +115,7 @@ def swapped(_: Decoder, __: Any, velocity: Any) -> Any:
 def one_frame_late(_: Decoder, __: Any, velocity: Any) -> Any:
     import mlx.core as mx
 
-    return mx.roll(velocity, 1, axis=1)
+    return mx.roll(velocity, 1, 1)
 
 
 def last_step_scaled(decoder: Decoder, _: Any, velocity: Any) -> Any:
@@ -149,9 +152,8 @@ def one_timestep(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = dit_run.rotary_tables
     monkeypatch.setattr(
-        dit_run, "rotary_tables", lambda patches, size, theta: plain(patches, size, 1.01 * theta)
+        dit_run, "rotary_tables", lambda patches, size, theta: rotary_tables(patches, size, 1.01 * theta)
     )
 
 
@@ -178,7 +180,13 @@ DEFECTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None] | None, Callable[[
 
 
 @pytest.mark.parametrize(("patch", "wrap"), DEFECTS.values(), ids=DEFECTS.keys())
-def test_a_defect_is_found_sampled_as_in_full(run_mlx, failed_checks, monkeypatch, patch, wrap):
+def test_a_defect_is_found_sampled_as_in_full(
+    run_mlx: Callable[..., Run],
+    failed_checks: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    patch: Callable[[pytest.MonkeyPatch], None] | None,
+    wrap: Callable[[Any], Any],
+) -> None:
     if patch is not None:
         patch(monkeypatch)
     run = run_mlx(7.0, wrap)
@@ -186,23 +194,29 @@ def test_a_defect_is_found_sampled_as_in_full(run_mlx, failed_checks, monkeypatc
     assert failed_checks(run, Comparison(FULL)) != []
 
 
-def test_guidance_that_never_ran_is_found(run_mlx, failed_checks):
+def test_guidance_that_never_ran_is_found(
+    run_mlx: Callable[..., Run], failed_checks: Callable[..., list[str]]
+) -> None:
     assert failed_checks(run_mlx(1.0), Comparison(SAMPLED)) == ["update"]
 
 
-def test_a_run_whose_steps_were_not_recorded_is_compared_in_full(run_mlx, failed_checks):
+def test_a_run_whose_steps_were_not_recorded_is_compared_in_full(
+    run_mlx: Callable[..., Run], failed_checks: Callable[..., list[str]]
+) -> None:
     run = replace(run_mlx(1.0), steps=None, not_recorded="disk full")
     assert Comparison(SAMPLED).evaluations(run) == STEPS
     assert failed_checks(run, Comparison(SAMPLED), 7.0) == ["latents"]
 
 
-def test_a_run_that_evaluated_nothing_fails_by_name(run_mlx, failed_checks):
+def test_a_run_that_evaluated_nothing_fails_by_name(
+    run_mlx: Callable[..., Run], failed_checks: Callable[..., list[str]]
+) -> None:
     run = run_mlx(1.0)
     empty = replace(run, timesteps=[], tensors={"target_latents": run.tensors["target_latents"]})
     assert failed_checks(empty, Comparison(SAMPLED)) == ["steps", "schedule", "latents"]
 
 
-def test_steps_are_spread_from_the_first_to_the_last():
+def test_steps_are_spread_from_the_first_to_the_last() -> None:
     assert sampled_steps(50, 3) == [0, 24, 49]
     assert sampled_steps(50, 1) == [25]
     assert sampled_steps(2, 3) == [0, 1]
@@ -213,8 +227,11 @@ def test_steps_are_spread_from_the_first_to_the_last():
 
 @pytest.mark.parametrize("scale", [1.0, 7.0])
 def test_steps_evaluated_at_once_have_the_velocities_of_each_alone(
-    run_mlx, failed_checks, monkeypatch, scale
-):
+    run_mlx: Callable[..., Run],
+    failed_checks: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    scale: float,
+) -> None:
     run = run_mlx(scale)
     branches = 1 if scale == 1 else 2
     assert sampled.batches(run, [0, 4, 8]) == [[0, 4, 8]]
@@ -229,7 +246,7 @@ def test_steps_evaluated_at_once_have_the_velocities_of_each_alone(
 @pytest.mark.parametrize(
     ("ratios", "reach"), [((2, 4, 4, 6, 10), 9), ((10, 6, 4, 4, 2), 31)], ids=["real", "tiny"]
 )
-def test_a_part_of_the_latents_decodes_to_the_samples_of_all(ratios, reach):
+def test_a_part_of_the_latents_decodes_to_the_samples_of_all(ratios: tuple[int, ...], reach: int) -> None:
     torch.manual_seed(0)
     vae = AutoencoderOobleck(
         encoder_hidden_size=16,

@@ -23,7 +23,7 @@ def session(folder: Path, text: str) -> Path:
     return path
 
 
-def test_each_layer_has_its_own_values_and_the_options_for_the_rest(tmp_path):
+def test_each_layer_has_its_own_values_and_the_options_for_the_rest(tmp_path: Path) -> None:
     text = """
         [[layer]]
         track = "drums"
@@ -72,7 +72,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "sentence"), REFUSED.values(), ids=REFUSED.keys())
-def test_refused_in_one_sentence(tmp_path, text, sentence):
+def test_refused_in_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     path = session(tmp_path, text)
     with pytest.raises(RequestError) as caught:
         read_session(path, REQUEST)
@@ -81,12 +81,14 @@ def test_refused_in_one_sentence(tmp_path, text, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_no_such_file(tmp_path):
+def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"none.toml cannot be read as TOML \(No such file or directory\)"):
         read_session(tmp_path / "none.toml", REQUEST)
 
 
-def test_a_session_takes_the_place_of_tracks(tmp_path, monkeypatch, capsys):
+def test_a_session_takes_the_place_of_tracks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import lego_smoke
 
     path = session(tmp_path, '[[layer]]\ntrack = "drums"')

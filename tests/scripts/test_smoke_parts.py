@@ -34,11 +34,11 @@ def failing(run: Run, distances: Distances = EQUAL) -> dict[str, str]:
     return {check.name: check.sentence for check in judge(run, distances, 48000) if not check.holds}
 
 
-def test_a_good_run_passes_every_check():
+def test_a_good_run_passes_every_check() -> None:
     assert failing(a_run()) == {}
 
 
-def test_a_run_of_eight_steps_is_told_by_its_count():
+def test_a_run_of_eight_steps_is_told_by_its_count() -> None:
     sentence = "50 steps were requested, the decoder was evaluated 8 times"
     assert failing(a_run(evaluated=8)) == {"steps": sentence}
 
@@ -70,14 +70,14 @@ def test_a_run_of_eight_steps_is_told_by_its_count():
         "clipped stem",
     ],
 )
-def test_each_check_fails_alone(name, run, distances):
+def test_each_check_fails_alone(name: str, run: Run, distances: Distances) -> None:
     assert list(failing(run, distances)) == [name]
 
 
 HALF = replace(a_run(), dtype="bfloat16")
 
 
-def test_half_precision_has_a_bound_of_its_own_and_the_schedule_has_not():
+def test_half_precision_has_a_bound_of_its_own_and_the_schedule_has_not() -> None:
     assert failing(HALF, Distances(schedule=0.0, latents=1.9e-2)) == {}
     assert failing(HALF, Distances(schedule=1.1e-6, latents=2.1e-2)) == {
         "schedule": "the timesteps differ from PyTorch's by 1.1e-06, at most 1e-06 is right",
@@ -89,7 +89,7 @@ def test_half_precision_has_a_bound_of_its_own_and_the_schedule_has_not():
 @pytest.mark.parametrize(
     ("dtype", "right", "wrong"), [("float16", 2.9e-3, 3.1e-3), ("8bit", 4.9e-2, 5.1e-2), ("4bit", 0.39, 0.41)]
 )
-def test_each_precision_has_its_bound(dtype, right, wrong):
+def test_each_precision_has_its_bound(dtype: str, right: float, wrong: float) -> None:
     run = replace(a_run(), dtype=dtype)
     assert failing(run, Distances(schedule=0.0, latents=right, velocity=right)) == {}
     assert list(failing(run, Distances(schedule=0.0, latents=wrong, velocity=wrong))) == [
@@ -98,7 +98,7 @@ def test_each_precision_has_its_bound(dtype, right, wrong):
     ]
 
 
-def test_a_quantised_decoder_is_said_with_its_distance_and_bound():
+def test_a_quantised_decoder_is_said_with_its_distance_and_bound() -> None:
     run, apart = replace(a_run(), dtype="8bit"), Distances(schedule=0.0, latents=1.2e-2)
     words = "quantised, 8 bits: relative L2 1.2e-02 (bound 5e-02)"
     assert verdict_on_quantised(run, apart) == words
@@ -109,7 +109,7 @@ def test_a_quantised_decoder_is_said_with_its_distance_and_bound():
     assert sentence == f"the final latents are {words} to PyTorch's in float32"
 
 
-def test_the_bound_of_half_precision_is_said_below_the_table():
+def test_the_bound_of_half_precision_is_said_below_the_table() -> None:
     assert caption(a_run(), EQUAL) == "distances: to PyTorch at the requested steps"
     assert caption(a_run(), None) == "not compared with PyTorch"
     assert caption(HALF, EQUAL).endswith(
@@ -117,7 +117,7 @@ def test_the_bound_of_half_precision_is_said_below_the_table():
     )
 
 
-def test_what_is_no_number_is_put_into_words():
+def test_what_is_no_number_is_put_into_words() -> None:
     distances = Distances(schedule=float("inf"), latents=float("nan"))
     assert failing(a_run(rms=float("nan")), distances) == {
         "schedule": "the timesteps have another length than PyTorch's, or were never seen",
@@ -126,7 +126,7 @@ def test_what_is_no_number_is_put_into_words():
     }
 
 
-def test_distances():
+def test_distances() -> None:
     assert schedule_distance([1.0, 0.5], [1.0, 0.75]) == 0.25
     assert schedule_distance([1.0], [1.0, 0.5]) == float("inf")
     assert relative_l2(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])) == 1.25
@@ -152,12 +152,14 @@ OF_THE_FORK = (
     ],
     ids=["neither", "bpm", "both", "other settings", "tiny"],
 )
-def test_what_is_recommended_and_what_is_worth_giving_is_said(given, expected):
+def test_what_is_recommended_and_what_is_worth_giving_is_said(
+    given: dict[str, Any], expected: str | None
+) -> None:
     request = Request(Path("x.wav"), Path("base"), "drums", 50, 1.0, 1.0, 1, "mlx", "cpu")
     assert say.settings([replace(request, **given)], is_fork=True) == expected
 
 
-def test_of_a_checkout_nothing_is_said_that_it_decides_itself():
+def test_of_a_checkout_nothing_is_said_that_it_decides_itself() -> None:
     request = Request(
         Path("x.wav"), Path("base"), "drums", 50, 1.0, 1.0, 1, "mlx", "cpu", bpm=90, key="C major"
     )
@@ -165,7 +167,7 @@ def test_of_a_checkout_nothing_is_said_that_it_decides_itself():
     assert said == "upstream recommends steps 50, guidance 1, shift 1 for LEGO; so does this run"
 
 
-def test_the_defaults_are_what_upstream_recommends():
+def test_the_defaults_are_what_upstream_recommends() -> None:
     (request,) = Options(Path("x.wav")).requests()
     assert {name: getattr(request, name) for name in RECOMMENDED} == {
         "steps": 50,
@@ -177,14 +179,14 @@ def test_the_defaults_are_what_upstream_recommends():
 @pytest.mark.parametrize(
     ("peak", "expected"), [(0.2, 1.0), (0.9, 10 ** (-1 / 20) / 1.8)], ids=["quiet", "loud"]
 )
-def test_the_mix_is_turned_down_only_where_it_must(peak, expected):
+def test_the_mix_is_turned_down_only_where_it_must(peak: float, expected: float) -> None:
     tone = np.full((10, 2), peak)
     mix, gain = mix_over_context(tone, tone)
     assert gain == pytest.approx(expected)
     assert np.allclose(mix, 2 * peak * expected)
 
 
-def test_smoke_wav_is_what_its_script_renders():
+def test_smoke_wav_is_what_its_script_renders() -> None:
     from render_smoke_wav import SMOKE_WAV, render
 
     samples, rate = soundfile.read(SMOKE_WAV)

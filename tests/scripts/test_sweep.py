@@ -35,7 +35,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, make_context: Callable[..., 
 VALUES = [(3, 1.0), (3, 3.0), (4, 1.0), (4, 3.0)]
 
 
-def test_each_combination_is_a_stem_of_its_own_that_is_counted_and_compared(swept):
+def test_each_combination_is_a_stem_of_its_own_that_is_counted_and_compared(swept: Any) -> None:
     assert swept.status == 0, swept.text
     stems = swept.report["stems"]
     assert swept.report["sweep"] == ["steps", "guidance_scale"]
@@ -45,12 +45,12 @@ def test_each_combination_is_a_stem_of_its_own_that_is_counted_and_compared(swep
     assert swept.report["request"]["guidance_scale"] == [1.0, 3.0]
 
 
-def test_one_load_encodes_the_context_and_the_prompt_once(swept):
+def test_one_load_encodes_the_context_and_the_prompt_once(swept: Any) -> None:
     assert swept.report["encodings"] == {"context": 1, "prompt": 1}
     assert "encodings: context 1, prompt 1" in swept.text
 
 
-def test_files_tell_the_values_and_each_combination_has_its_mix(swept):
+def test_files_tell_the_values_and_each_combination_has_its_mix(swept: Any) -> None:
     names = {f"steps-{steps}-guidance-{scale:g}.wav" for steps, scale in VALUES}
     there = {path.name for path in swept.folder.glob("*.wav")}
     assert there == {"context.wav"} | {f"stem-drums-{name}" for name in names} | {
@@ -67,7 +67,7 @@ def test_files_tell_the_values_and_each_combination_has_its_mix(swept):
         )
 
 
-def test_the_page_has_a_row_for_each_with_its_values_level_and_verdict(swept):
+def test_the_page_has_a_row_for_each_with_its_values_level_and_verdict(swept: Any) -> None:
     page = (swept.folder / "report.html").read_text()
     table = page.partition('<table class="runs stems">')[2].partition("</table>")[0]
     assert [title for title in ("steps", "guidance scale") if f'<th scope="col">{title}</th>' in table] == [
@@ -81,7 +81,7 @@ def test_the_page_has_a_row_for_each_with_its_values_level_and_verdict(swept):
         assert f'<td data-label="steps">{steps}</td><td data-label="guidance scale">{scale}</td>' in row
 
 
-def test_no_two_values_share_a_name():
+def test_no_two_values_share_a_name() -> None:
     options = Options(
         Path("x.wav"), guidance_scale=[3.0, 3.0000001], seed=[4294967295, 4294967294], shift=[1.0]
     )
@@ -90,6 +90,6 @@ def test_no_two_values_share_a_name():
     assert len(set(files_of(requests))) == len({mix_of(requests, request) for request in requests}) == 4
 
 
-def test_tracks_of_the_same_values_share_a_mix():
+def test_tracks_of_the_same_values_share_a_mix() -> None:
     requests = replace(Options(Path("x.wav")), track=["drums", "bass"], shift=[1.0, 3.0]).requests()
     assert [mix_of(requests, request) for request in requests] == ["mix-shift-1.wav", "mix-shift-3.wav"] * 2

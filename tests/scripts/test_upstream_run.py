@@ -7,10 +7,12 @@ import shlex
 import shutil
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ from tests.stand_in_checkout import write_checkout
 FORK = Path(__file__).resolve().parents[2] / "ACE-Step-1.5"
 
 
-def a_request(**changes) -> Request:
+def a_request(**changes: Any) -> Request:
     values = {
         "context": Path("context.wav"), "checkpoint": Path("checkpoints/acestep-v15-base"), "track": "drums",
         "steps": 7, "guidance_scale": 1.0, "shift": 1.0, "seed": 42, "backend": "mlx", "device": "cpu",
@@ -51,7 +53,7 @@ def run_tree(
 
 
 @pytest.fixture
-def drive(tmp_path, monkeypatch):
+def drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """drive(request, worker_thread, record, without, **habits): a run of a stand-in checkout with these habits.
 
     The checkout is written where there is none yet.
@@ -63,7 +65,7 @@ def drive(tmp_path, monkeypatch):
         worker_thread: bool = False,
         record: bool = False,
         without: tuple[str, ...] = (),
-        **habits,
+        **habits: Any,
     ) -> Run:
         request = request or a_request()
         root = tmp_path / "tree"
@@ -78,13 +80,14 @@ def drive(tmp_path, monkeypatch):
             without=without,
         )
         ((ran, stem),) = run_tree(tree, [request], folder, record=record)
-        run.stem = stem
+        runner.stem = stem
         return ran
 
-    return run
+    runner: Any = run
+    return runner
 
 
-def refusal(drive, **habits) -> str:
+def refusal(drive: Any, **habits: Any) -> str:
     with pytest.raises(BackendError) as caught:
         drive(**habits)
     return str(caught.value)
@@ -102,16 +105,18 @@ def failing(run: Run) -> dict[str, str]:
 
 
 class TestCounted:
-    def test_a_checkout_that_runs_eight_is_told_by_its_count(self, drive):
+    def test_a_checkout_that_runs_eight_is_told_by_its_count(self, drive: Any) -> None:
         run = drive(always=8)
         assert failing(run) == {"steps": "7 steps were requested, the decoder was evaluated 8 times"}
 
-    def test_pytorch_is_counted_where_it_was_asked_for(self, drive):
+    def test_pytorch_is_counted_where_it_was_asked_for(self, drive: Any) -> None:
         run = drive(a_request(backend="torch"))
         assert (run.evaluated, run.device, run.fallback) == (7, "cpu", None)
 
     @pytest.mark.parametrize("compiles", [False, True], ids=["plain", "under mx.compile"])
-    def test_each_evaluation_with_its_t_and_what_the_first_was_given(self, drive, compiles):
+    def test_each_evaluation_with_its_t_and_what_the_first_was_given(
+        self, drive: Any, compiles: bool
+    ) -> None:
         import mlx.core as mx
 
         run = drive(compiles=compiles)
@@ -129,7 +134,7 @@ class TestCounted:
             run.tensors["target_latents"], expected, atol=1e-6
         )  # not upstream's target_latents
 
-    def test_levels_are_those_before_any_gain(self, drive):
+    def test_levels_are_those_before_any_gain(self, drive: Any) -> None:
         run = drive()
         stem = run.stem
         assert (stem["peak"], stem["clipped"], stem["gain"]) == (2.0, 1 / 8, 0.5)
@@ -138,7 +143,7 @@ class TestCounted:
         assert drive.stem.tolist() == [[0.25, 0.25], [-1.0, 0.25], [0.25, -0.25], [0.5, 0.0]]
 
 
-def test_several_runs_of_one_process_are_each_counted_for_themselves(tmp_path):
+def test_several_runs_of_one_process_are_each_counted_for_themselves(tmp_path: Path) -> None:
     requests = spread(a_request(), ["drums", "bass"], {"seed": [1, 2]})
     root = write_checkout(tmp_path / "tree", short_for="bass", compiles=True)
     tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root)
@@ -154,7 +159,7 @@ def test_several_runs_of_one_process_are_each_counted_for_themselves(tmp_path):
 
 
 class TestAsked:
-    def test_the_traps_of_the_public_calls(self, drive, tmp_path):
+    def test_the_traps_of_the_public_calls(self, drive: Any, tmp_path: Path) -> None:
         drive()
         received = json.loads((tmp_path / "tree" / "received.json").read_text())
         del received["environment"]
@@ -168,10 +173,10 @@ class TestAsked:
         }  # fmt: skip
 
     @pytest.mark.parametrize(("asked", "loaded"), [("auto", "float32"), ("bfloat16", "bfloat16")])
-    def test_a_precision_that_the_tree_knows(self, drive, asked, loaded):
+    def test_a_precision_that_the_tree_knows(self, drive: Any, asked: str, loaded: bool) -> None:
         assert drive(a_request(dtype=asked), precise=True).dtype == loaded
 
-    def test_what_this_version_does_not_know_is_left_out_and_said(self, drive):
+    def test_what_this_version_does_not_know_is_left_out_and_said(self, drive: Any) -> None:
         run = drive(a_request(bpm=90, caption=""))
         assert run.notes[-1] == "the checkout's GenerationParams has no bpm, which was requested and left out"
         assert len([note for note in run.notes if "left out" in note]) == 1
@@ -182,7 +187,7 @@ WENT_ON = "and the run went on in PyTorch and called itself a success"
 
 
 class TestUnmasked:
-    def test_an_mlx_failure(self, drive):
+    def test_an_mlx_failure(self, drive: Any) -> None:
         run = drive(mlx_fails=True)
         expected = (
             "MLX was requested, but PyTorch's decoder was evaluated 7 times and MLX's 0: "
@@ -193,20 +198,20 @@ class TestUnmasked:
             "steps": "7 steps were requested, the decoder was evaluated 0 times",
         }
 
-    def test_a_failure_in_a_worker_thread(self, drive):
+    def test_a_failure_in_a_worker_thread(self, drive: Any) -> None:
         assert f"MLX failed ({REASON})" in str(drive(worker_thread=True, fails_in_threads=True).fallback)
 
-    def test_the_main_thread_is_left_alone_by_default(self, drive):
+    def test_the_main_thread_is_left_alone_by_default(self, drive: Any) -> None:
         assert drive(fails_in_threads=True).fallback is None
 
-    def test_mlx_that_never_was_active(self, drive):
+    def test_mlx_that_never_was_active(self, drive: Any) -> None:
         run = drive(inactive="[MLX-DiT] no decoder: out of memory")
         assert run.fallback == (
             "MLX was requested, but PyTorch's decoder was evaluated 7 times and MLX's 0: MLX was not active after "
             f"loading ([MLX-DiT] no decoder: out of memory), {WENT_ON}"
         )
 
-    def test_a_pytorch_decoder_that_is_out_of_sight(self, drive):
+    def test_a_pytorch_decoder_that_is_out_of_sight(self, drive: Any) -> None:
         run = drive(hides_torch=True)
         assert run.fallback == (
             "MLX was requested, but PyTorch's decoder left its time key and MLX's 7: nothing was said of why, "
@@ -216,20 +221,20 @@ class TestUnmasked:
 
 class TestArranged:
     @pytest.mark.skipif(sys.platform == "darwin", reason="there is nothing to override")
-    def test_mlx_off_macos_is_overridden_and_said(self, drive):
+    def test_mlx_off_macos_is_overridden_and_said(self, drive: Any) -> None:
         assert drive().notes == [
             "overrode acestep.models.mlx.is_mlx_available, which says no on Linux",
             "the checkout's VAE ran in MLX",
         ]
 
-    def test_every_missing_module_is_named_at_once(self, drive):
+    def test_every_missing_module_is_named_at_once(self, drive: Any) -> None:
         imports = ["nonesuch_two.inner", "nonesuch_one"]
         assert refusal(drive, imports=imports, uses="Thing", model_imports="nonesuch_three, math") == (
             f"{sys.executable} lacks modules that the checkout imports: nonesuch_one, nonesuch_three, nonesuch_two; "
             "install what the checkout requires there, or name the interpreter that has it with --python"
         )
 
-    def test_a_transformers_that_upstream_is_not_made_for_is_named(self, drive, tmp_path):
+    def test_a_transformers_that_upstream_is_not_made_for_is_named(self, drive: Any, tmp_path: Path) -> None:
         from importlib.metadata import version
 
         (tmp_path / "tree").mkdir()
@@ -240,11 +245,11 @@ class TestArranged:
         )
 
     @pytest.mark.skipif(find_spec("torchaudio") is not None, reason="torchaudio is installed")
-    def test_torchaudio_has_a_stand_in_and_it_is_said(self, drive):
+    def test_torchaudio_has_a_stand_in_and_it_is_said(self, drive: Any) -> None:
         run = drive(imports=["torchaudio"])
         assert "torchaudio is not installed; soundfile read the context in its place" in run.notes
 
-    def test_packages_of_the_model_code_are_named(self, drive):
+    def test_packages_of_the_model_code_are_named(self, drive: Any) -> None:
         says = (
             "Error: This modeling file requires the following packages that were not found in your environment: "
             "einops, vector_quantize_pytorch. Run `pip install ...`\n\nTraceback:\nFile"
@@ -253,22 +258,22 @@ class TestArranged:
             drive, loads_not=says
         )
 
-    def test_a_checkout_that_cannot_load_is_heard_in_one_line(self, drive):
+    def test_a_checkout_that_cannot_load_is_heard_in_one_line(self, drive: Any) -> None:
         says = "\u274c Error initializing model: no such\nweights.\n\nTraceback:\n  File x\nOSError"
         assert refusal(drive, loads_not=says) == "Error initializing model: no such weights"
 
-    def test_a_checkout_that_refuses_is_heard(self, drive):
+    def test_a_checkout_that_refuses_is_heard(self, drive: Any) -> None:
         assert refusal(drive, refuses="Too long.\n") == "Too long"
 
-    def test_a_bug_of_the_checkout_is_placed(self, drive):
+    def test_a_bug_of_the_checkout_is_placed(self, drive: Any) -> None:
         assert refusal(drive, always="many").startswith("the run failed in acestep/handler.py, line ")
 
-    def test_no_download_starts(self, drive):
+    def test_no_download_starts(self, drive: Any) -> None:
         assert "the smoke run downloads nothing; put the checkpoint in place first" in refusal(
             drive, calls_home=True
         )
 
-    def test_mlx_that_cannot_be_imported(self, drive, tmp_path):
+    def test_mlx_that_cannot_be_imported(self, drive: Any, tmp_path: Path) -> None:
         (tmp_path / "tree" / "mlx").mkdir(parents=True)
         (tmp_path / "tree" / "mlx" / "core.py").write_text("raise ImportError('no Metal here')")
         (tmp_path / "tree" / "acestep").mkdir()
@@ -290,7 +295,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def checkpoint(tmp_path):
+def checkpoint(tmp_path: Path) -> Path:
     """A checkpoint in upstream's layout, as far as names go."""
     for name in (
         "acestep-v15-base/modeling.py",
@@ -305,7 +310,9 @@ def checkpoint(tmp_path):
 
 
 class TestLeftAlone:
-    def test_whatever_a_checkout_writes_lands_in_the_scratch_folder(self, tmp_path, checkpoint, monkeypatch):
+    def test_whatever_a_checkout_writes_lands_in_the_scratch_folder(
+        self, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         root, scratch = (
             write_checkout(tmp_path / "tree", writes=True, imports=["loguru"]),
@@ -323,7 +330,9 @@ class TestLeftAlone:
         assert Path(environment["HF_MODULES_CACHE"]).is_relative_to(scratch)
         assert {environment["HF_HUB_OFFLINE"], environment["TRANSFORMERS_OFFLINE"]} == {"1"}
 
-    def test_what_upstream_wants_to_see_but_lego_never_loads_is_there(self, tmp_path, checkpoint):
+    def test_what_upstream_wants_to_see_but_lego_never_loads_is_there(
+        self, tmp_path: Path, checkpoint: Path
+    ) -> None:
         prepare(Checkout(write_checkout(tmp_path / "tree")), checkpoint, tmp_path / "scratch")
         checkpoints = tmp_path / "scratch" / "checkpoints"
         assert sorted(path.name for path in checkpoints.iterdir()) == [
@@ -332,7 +341,9 @@ class TestLeftAlone:
         assert (checkpoints / "acestep-v15-turbo" / "model.safetensors").read_bytes() == b""
 
     @pytest.mark.parametrize("name", ["acestep-v15-base", "vae", "Qwen3-Embedding-0.6B"])
-    def test_a_missing_checkpoint_folder_is_refused_before_anything_runs(self, tmp_path, checkpoint, name):
+    def test_a_missing_checkpoint_folder_is_refused_before_anything_runs(
+        self, tmp_path: Path, checkpoint: Path, name: str
+    ) -> None:
         root = write_checkout(tmp_path / "tree")
         folder = checkpoint.parent / name
         shutil.rmtree(folder)
@@ -353,28 +364,28 @@ def a_python(path: Path) -> Path:
 
 
 class TestInterpreter:
-    def test_the_one_that_is_named(self, tmp_path):
+    def test_the_one_that_is_named(self, tmp_path: Path) -> None:
         a_python(tmp_path / ".venv" / "bin" / "python")
         named = a_python(tmp_path / "named")
         assert Checkout(tmp_path, named).interpreter() == (str(named), "named by --python")
 
-    def test_the_checkouts_own(self, tmp_path):
+    def test_the_checkouts_own(self, tmp_path: Path) -> None:
         own = a_python(tmp_path / ".venv" / "bin" / "python")
         assert Checkout(tmp_path).interpreter() == (str(own), "its .venv")
 
-    def test_this_one(self, tmp_path):
+    def test_this_one(self, tmp_path: Path) -> None:
         assert Checkout(tmp_path).interpreter() == (
             sys.executable, "this one: it has no .venv, and --python names none",
         )  # fmt: skip
 
 
 class TestRefused:
-    def test_the_folder_that_was_meant_is_named(self, tmp_path):
+    def test_the_folder_that_was_meant_is_named(self, tmp_path: Path) -> None:
         root = write_checkout(tmp_path / "tree")
         with pytest.raises(RequestError, match=f"^--acestep-root .*Did you mean {root}"):
             Checkout(root / "acestep").check(a_request())
 
-    def test_a_python_that_is_none(self, tmp_path):
+    def test_a_python_that_is_none(self, tmp_path: Path) -> None:
         root = write_checkout(tmp_path / "tree")
         with pytest.raises(RequestError) as caught:
             Checkout(root, tmp_path / "python").check(a_request())
@@ -387,18 +398,20 @@ class TestRefused:
         [(None, Path("python"), False, []), (None, None, True, []), (None, None, False, ["dcw"])],
         ids=["python", "thread", "without"],
     )
-    def test_how_without_what(self, arguments):
+    def test_how_without_what(self, arguments: tuple[Any, ...]) -> None:
         with pytest.raises(
             RequestError, match="says how a checkout is run; name the checkout with --acestep-root"
         ):
             Checkout.asked(*arguments)
 
-    def test_a_default_that_cannot_be_switched_off(self, tmp_path):
+    def test_a_default_that_cannot_be_switched_off(self, tmp_path: Path) -> None:
         checkout = Checkout(write_checkout(tmp_path / "tree"), without=("dcw", "guidance"))
         with pytest.raises(RequestError, match=r"^--without is 'guidance', expected dcw or thinking$"):
             checkout.check(a_request())
 
-    def test_before_is_the_forks(self, tmp_path, capsys, monkeypatch):
+    def test_before_is_the_forks(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         import lego_smoke
 
         monkeypatch.setattr(sys, "argv", ["lego_smoke.py", "--before", "--acestep-root", str(tmp_path)])
@@ -418,10 +431,12 @@ def as_usual(latents: np.ndarray, corrected: bool) -> np.ndarray:
 
 
 @pytest.fixture
-def judged(drive, tiny_root, tmp_path):
+def judged(
+    drive: Any, tiny_root: Callable[..., Path], tmp_path: Path
+) -> Callable[..., tuple[Run, dict[str, str]]]:
     """judged(without, **habits): the run of a stand-in checkout with its findings, and the checks that fail."""
 
-    def run(*without: str, **habits) -> tuple[Run, dict[str, str]]:
+    def run(*without: str, **habits: Any) -> tuple[Run, dict[str, str]]:
         ran = drive(without=without, **habits)
         checkpoint = tiny_root() / "checkpoints" / "acestep-v15-base"
         found = with_findings(ran, tmp_path / "tree", checkpoint)
@@ -437,7 +452,9 @@ def apply_command(root: Path, patch: str) -> str:
 class TestDefaults:
     """A run leaves what it was not asked for at the checkout's defaults, and names those that lose something."""
 
-    def test_a_correction_that_is_on_by_default_fails_until_it_is_patched(self, judged, tmp_path):
+    def test_a_correction_that_is_on_by_default_fails_until_it_is_patched(
+        self, judged: Callable[..., tuple[Run, dict[str, str]]], tmp_path: Path
+    ) -> None:
         run, failed = judged(corrects=True)
         assert list(failed) == ["dcw"]
         assert failed["dcw"].startswith("the wavelet correction (DCW) is on by default, and base models")
@@ -454,38 +471,50 @@ class TestDefaults:
         assert failed == {}
         assert np.allclose(run.tensors["target_latents"].numpy(), as_usual(noise, corrected=False), atol=1e-6)
 
-    def test_the_correction_is_switched_off_where_that_is_asked_for(self, judged):
+    def test_the_correction_is_switched_off_where_that_is_asked_for(
+        self, judged: Callable[..., tuple[Run, dict[str, str]]]
+    ) -> None:
         run, failed = judged("dcw", corrects=True)
         assert failed == {}
         assert "switched off by --without dcw: dcw_enabled=False" in run.notes
         noise, latents = (run.tensors[name].numpy() for name in ("noise", "target_latents"))
         assert np.allclose(latents, as_usual(noise, corrected=False), atol=1e-6)
 
-    def test_a_correction_that_a_checkout_does_not_have_is_not_judged(self, judged):
+    def test_a_correction_that_a_checkout_does_not_have_is_not_judged(
+        self, judged: Callable[..., tuple[Run, dict[str, str]]]
+    ) -> None:
         run, failed = judged()
         assert failed == {}
         assert list(run.findings) == ["context", "thinking"]
 
-    def test_audio_codes_of_a_language_model_fail(self, judged, tmp_path):
+    def test_audio_codes_of_a_language_model_fail(
+        self, judged: Callable[..., tuple[Run, dict[str, str]]], tmp_path: Path
+    ) -> None:
         _, failed = judged(asks_for="llm_dit")
         assert list(failed) == ["thinking"]
         assert failed["thinking"].startswith("audio codes are requested of a language model by default")
         assert apply_command(tmp_path / "tree", "codes") in failed["thinking"]
 
-    def test_a_language_model_is_left_out_where_that_is_asked_for(self, judged):
+    def test_a_language_model_is_left_out_where_that_is_asked_for(
+        self, judged: Callable[..., tuple[Run, dict[str, str]]]
+    ) -> None:
         run, failed = judged("thinking", asks_for="llm_dit")
         assert failed == {}
         assert "switched off by --without thinking: thinking=False, use_cot_metas=False" in run.notes
         assert "thinking" not in run.findings
 
-    def test_what_a_language_model_may_change_is_noted(self, judged):
+    def test_what_a_language_model_may_change_is_noted(
+        self, judged: Callable[..., tuple[Run, dict[str, str]]]
+    ) -> None:
         run, failed = judged(asks_for="dit")
         assert failed == {}
         assert run.notes[-1].startswith(
             "where a language model is loaded, it may change the request by use_cot_metas, which are on by default"
         )
 
-    def test_a_switch_without_a_field_is_said(self, judged, tmp_path):
+    def test_a_switch_without_a_field_is_said(
+        self, judged: Callable[..., tuple[Run, dict[str, str]]], tmp_path: Path
+    ) -> None:
         write_checkout(tmp_path / "tree")
         inference = tmp_path / "tree" / "acestep" / "inference.py"
         text = inference.read_text().replace("    dcw_enabled: bool = True\n", "")
@@ -493,13 +522,15 @@ class TestDefaults:
         run, _ = judged("dcw")
         assert "--without dcw switches nothing off: the checkout has no dcw_enabled" in run.notes
 
-    def test_defaults_that_the_runs_options_replace_are_noted(self, judged):
+    def test_defaults_that_the_runs_options_replace_are_noted(
+        self, judged: Callable[..., tuple[Run, dict[str, str]]]
+    ) -> None:
         run, _ = judged()
         replaced = "the checkout's own defaults, which this run's options replace"
         assert f"{replaced}: inference_steps 8, guidance_scale 7" in run.notes
 
 
-def test_a_context_that_became_silence_fails(tiny_root):
+def test_a_context_that_became_silence_fails(tiny_root: Callable[..., Path]) -> None:
     import torch
 
     from acestep.models.checkpoint.config import read_config
@@ -510,7 +541,7 @@ def test_a_context_that_became_silence_fails(tiny_root):
 
     def found(source: torch.Tensor) -> str:
         context = torch.cat([source, torch.ones_like(source)], dim=-1)
-        options = {"dcw": None, "language_model": None, "replaced_defaults": {}}
+        options: dict[str, Any] = {"dcw": None, "language_model": None, "replaced_defaults": {}}
         run = Run(7, [1.0] * 7, "cpu", 0.1, {}, {}, {"context_latents": context}, options=options)
         return with_findings(run, Path("its checkout"), folder).findings["context"]
 
@@ -523,14 +554,21 @@ def test_a_context_that_became_silence_fails(tiny_root):
     )
 
 
-def test_pytorchs_own_hook_is_the_one_that_counts():
+def test_pytorchs_own_hook_is_the_one_that_counts() -> None:
     import torch
 
     from patches.harness.counted_decoder import watch_torch
     from patches.harness.evaluations import Calls
 
     class Decoder(torch.nn.Module):
-        def forward(self, hidden_states, timestep, timestep_r, encoder_hidden_states, context_latents):
+        def forward(
+            self,
+            hidden_states: torch.Tensor,
+            timestep: torch.Tensor,
+            timestep_r: torch.Tensor | None,
+            encoder_hidden_states: torch.Tensor,
+            context_latents: torch.Tensor,
+        ) -> torch.Tensor:
             return hidden_states
 
     calls, decoder = Calls(batch_size=1), Decoder()
@@ -548,7 +586,7 @@ def test_pytorchs_own_hook_is_the_one_that_counts():
 
 
 @pytest.fixture(scope="module")
-def layered(tmp_path_factory):
+def layered(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Two layers by a checkout, the fork copied: the whole way, from the options to the report."""
     import lego_smoke
 
@@ -569,7 +607,7 @@ def layered(tmp_path_factory):
     )
 
 
-def test_a_checkout_from_the_command_line(layered):
+def test_a_checkout_from_the_command_line(layered: SimpleNamespace) -> None:
     said = layered.said
     assert f"the checkout copy, copied to be run, under {sys.executable} (this one: " in said
     assert [line.split()[:4] for line in said.splitlines() if " drums  " in line] == [
@@ -579,7 +617,7 @@ def test_a_checkout_from_the_command_line(layered):
     assert contents(layered.copy) == layered.before
 
 
-def test_a_layer_is_generated_on_the_layers_before_it(layered):
+def test_a_layer_is_generated_on_the_layers_before_it(layered: SimpleNamespace) -> None:
     import soundfile
 
     names = [
@@ -627,7 +665,9 @@ def test_a_layer_is_generated_on_the_layers_before_it(layered):
     ],
     ids=["track and layer", "two seeds", "gain without layers", "gain"],
 )
-def test_layers_that_cannot_be_are_refused(arguments, sentence, monkeypatch, capsys):
+def test_layers_that_cannot_be_are_refused(
+    arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import lego_smoke
 
     monkeypatch.setattr(sys, "argv", ["lego_smoke.py", *arguments])
@@ -638,15 +678,15 @@ def test_layers_that_cannot_be_are_refused(arguments, sentence, monkeypatch, cap
 class TestCheats:
     """What a checkout does besides, or instead of, what it says is named in one sentence."""
 
-    def test_hidden_evaluations_are_counted(self, drive):
+    def test_hidden_evaluations_are_counted(self, drive: Any) -> None:
         run = drive(hidden_evaluations=3)
         assert failing(run) == {"steps": "7 steps were requested, the decoder was evaluated 28 times"}
 
-    def test_each_decoder_inside_one_compiled_step_is_counted(self, drive):
+    def test_each_decoder_inside_one_compiled_step_is_counted(self, drive: Any) -> None:
         run = drive(compiles=True, twice=True)
         assert failing(run) == {"steps": "7 steps were requested, the decoder was evaluated 14 times"}
 
-    def test_pytorch_behind_an_mlx_name(self, drive):
+    def test_pytorch_behind_an_mlx_name(self, drive: Any) -> None:
         assert failing(drive(torch_inside=True)) == {
             "backend": "MLX was requested, but the decoder that goes by its name made 7 matmuls in PyTorch "
             "in 7 evaluations"
@@ -655,7 +695,7 @@ class TestCheats:
     @pytest.mark.parametrize(
         "by", ["torch.jit", "torch.compile", "torch in a thread", "numpy", "ctypes", "program"]
     )
-    def test_a_velocity_that_mlx_did_not_compute(self, drive, by):
+    def test_a_velocity_that_mlx_did_not_compute(self, drive: Any, by: str) -> None:
         """Right numbers, so that nothing but the way they were made gives it away.
 
         torch.compile fails after the first, inside a block in which PyTorch's calls are counted.
@@ -665,29 +705,31 @@ class TestCheats:
             f"MLX was requested, but in {counts} evaluations the decoder's velocity was not computed from the latents"
         )
 
-    def test_a_stored_second_stem(self, tmp_path):
+    def test_a_stored_second_stem(self, tmp_path: Path) -> None:
         root = write_checkout(tmp_path / "tree", stores=True)
         tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root)
         (_, _), (run, _) = run_tree(tree, [a_request(), a_request(seed=7)], tmp_path / "run")
         assert failing(run) == {"steps": "7 steps were requested, the decoder was evaluated 0 times"}
 
-    def test_noise_that_ignores_the_seed(self, drive):
+    def test_noise_that_ignores_the_seed(self, drive: Any) -> None:
         from smoke.origin import noise_distance
 
         run = drive(seed=3)
-        assert noise_distance(a_request(), run) > 1
+        distance = noise_distance(a_request(), run)
+        assert distance is not None
+        assert distance > 1
         assert noise_distance(a_request(seed=3), run) == 0.0
 
-    def test_another_prompt(self, drive):
+    def test_another_prompt(self, drive: Any) -> None:
         expected = {"prompt": "the text encoder was never given 'lego of drums'"}
         assert failing(drive(tokenizes="a prompt about brass")) == expected
 
-    def test_the_requested_prompt(self, drive):
+    def test_the_requested_prompt(self, drive: Any) -> None:
         assert drive(tokenizes="a prompt about lego of drums").prompt == ""
 
 
 @pytest.fixture
-def decoded(tiny_root, tmp_path):
+def decoded(tiny_root: Callable[..., Path], tmp_path: Path) -> Callable[[int], Any]:
     """decoded(frames): a VAE, a run with random final latents, and the WAV that they decode to."""
     import torch
 
@@ -696,7 +738,7 @@ def decoded(tiny_root, tmp_path):
 
     vae = load_vae(tiny_root() / "checkpoints" / "acestep-v15-base")
 
-    def make(frames: int):
+    def make(frames: int) -> tuple[Any, Run, Path]:
         latents = torch.randn(1, frames, 8, generator=torch.Generator().manual_seed(frames))
         with torch.inference_mode():
             sound = vae.decode(latents.transpose(1, 2)).sample[0].numpy().T
@@ -709,13 +751,15 @@ def decoded(tiny_root, tmp_path):
 
 
 @pytest.mark.parametrize("frames", [3, 30, 150])
-def test_a_stem_is_recognised_as_what_its_latents_decode_to(decoded, frames):
+def test_a_stem_is_recognised_as_what_its_latents_decode_to(
+    decoded: Callable[[int], Any], frames: int
+) -> None:
     from smoke.origin import decoded_distance
 
     assert decoded_distance(*decoded(frames)) < 1e-2
 
 
-def test_a_stem_that_is_the_context_or_of_other_latents_is_told(decoded):
+def test_a_stem_that_is_the_context_or_of_other_latents_is_told(decoded: Callable[[int], Any]) -> None:
     from smoke.judge import DECODED_BOUND
     from smoke.origin import decoded_distance
 
@@ -725,7 +769,9 @@ def test_a_stem_that_is_the_context_or_of_other_latents_is_told(decoded):
     assert decoded_distance(vae, run, FORK.parent / "scripts" / "smoke.wav") > 10 * DECODED_BOUND
 
 
-def test_a_checkpoint_is_found_by_a_dot_and_by_a_link(checkpoint, tmp_path, monkeypatch):
+def test_a_checkpoint_is_found_by_a_dot_and_by_a_link(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link = tmp_path / "link"
     link.symlink_to(checkpoint)
     monkeypatch.chdir(checkpoint)
