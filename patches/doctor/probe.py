@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..harness.child import Reply, serve
+from ..harness.child import Reply, imports_are_kept, serve
 
 
 def main() -> None:
@@ -29,11 +29,12 @@ def _run_checks(request: dict[str, Any], reply: Reply) -> None:
     from ..verify.probe import require, versions
 
     require("mlx", "numpy", "torch")
-    import torch
+    with imports_are_kept():
+        import torch
 
-    from ..harness.imports import CannotProbe, describe
-    from .checkout import LoadedCheckout
-    from .finding import skipped
+        from ..harness.imports import CannotProbe, describe
+        from .checkout import LoadedCheckout
+        from .finding import skipped
     from .registry import select
 
     torch.set_num_threads(1)  # tiny tensors gain nothing from more, and lose much on a busy machine

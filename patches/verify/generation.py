@@ -95,6 +95,10 @@ class Run:
                 self.trace.run(lambda: request_generation(host, self.case))
         except BaseException as raised:  # also SystemExit: the checkout's end is not ours
             self.error = raised
+        try:
+            self.decoder.finish()
+        except RuntimeError as raised:
+            self.error = self.error or raised
 
 
 def request_generation(host: Any, case: Case) -> dict[str, Any]:

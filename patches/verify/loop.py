@@ -6,47 +6,72 @@ number of evaluations is right.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from ..harness.arrays import as_array
+from ..harness.arrays import as_array, one_timestep
 from ..harness.fakes import CountingDecoder
 from .trace import StepTrace
 
+SHIFTS = 10_007  # velocities of one run that differ, more than the steps that can be requested
+
 
 class RandomVelocityDecoder(CountingDecoder):
-    """Counts, keeps the latents of each evaluation, and returns random velocities of a known seed.
+    """Counts, keeps the timestep and the latents of each evaluation, and returns random velocities of a known seed.
 
     Both guidance branches get the same velocity, so that guidance of any kind and size changes nothing. Velocities are
-    uniform with mean 0 and standard deviation `scale`: normal ones take six times as long to draw, most of a run at
-    real size.
+    uniform with mean 0 and standard deviation `scale`. Each is the one before, shifted by one value: new ones for each
+    evaluation would take most of a run at real size.
+
+    latents, velocities: float32 [batch, frames, 64], one an evaluation. Latents and timesteps are there after `finish`:
+    to have MLX compute them at each evaluation would take nearly as long as the checkout's own loop.
     """
 
     def __init__(self, seed: int, batch: int, scale: float = 1.0, trace: StepTrace | None = None) -> None:
         """trace: is told of each evaluation."""
         super().__init__(batch)
-        self._trace, self._scale = trace, scale
         self.latents: list[np.ndarray] = []
         self.velocities: list[np.ndarray] = []
+        self._trace, self._scale = trace, scale
         self._random = np.random.default_rng(seed)
+        self._drawn = np.empty(0, np.float32)
+        self._given: list[tuple[mx.array, mx.array]] = []
 
     def __call__(
-        self, hidden_states: Any, timestep: Any, *rest: Any, cache: Any = None, **given: Any
+        self, hidden_states: Any, timestep: Any, *_: Any, cache: Any = None, **__: Any
     ) -> tuple[Any, Any]:
-        super().__call__(hidden_states, timestep, *rest, cache=cache, **given)
+        # copies (a slice is one), since the checkout may write into its own arrays later
+        self._given.append((mx.array(timestep), hidden_states[: self.batch]))
+        self.guided += hidden_states.shape[0] == 2 * self.batch
         if self._trace is not None:
             self._trace.decoder_called()
-        self.latents.append(as_array(hidden_states[: self.batch]))
-        drawn = self._random.random(self.latents[-1].shape, dtype=np.float32)
-        drawn -= 0.5
-        drawn *= 12**0.5 * self._scale
-        self.velocities.append(drawn)
-        velocity = mx.array(drawn).astype(hidden_states.dtype)
+        self.velocities.append(self._next_velocity(self._given[-1][1].shape))
+        velocity = mx.array(self.velocities[-1]).astype(hidden_states.dtype)
         branches = hidden_states.shape[0] // self.batch
         return mx.concatenate([velocity] * branches, axis=0) if branches > 1 else velocity, cache
+
+    def finish(self) -> None:
+        """Compute what the evaluations were given. To be called in the thread of the run.
+
+        Raises RuntimeError where the rows of one evaluation had several timesteps.
+        """
+        mx.eval(self._given)
+        self.latents = [as_array(latents) for _, latents in self._given]
+        for timestep, _ in self._given:
+            self.timesteps.append(one_timestep(timestep))
+
+    def _next_velocity(self, shape: tuple[int, ...]) -> np.ndarray:
+        size = math.prod(shape)
+        if len(self._drawn) < size + SHIFTS:
+            self._drawn = self._random.random(size + SHIFTS, dtype=np.float32)
+            self._drawn -= 0.5
+            self._drawn *= 12**0.5 * self._scale
+        start = len(self.velocities) % SHIFTS
+        return self._drawn[start : start + size].reshape(shape)
 
 
 def latents_distance(
@@ -68,10 +93,13 @@ def latents_distance(
     if len({latents.shape for latents in found}) != 1:
         return None
     expected = decoder.latents[0].astype(np.float64)
+    difference = np.empty_like(expected)
     largest = 0.0
     for k, (now, then) in enumerate(zip(schedule, [*schedule[1:], 0.0], strict=True)):
-        expected = expected - decoder.velocities[k].astype(np.float64) * (now - then)
-        distance = np.linalg.norm(found[k + 1] - expected) / np.linalg.norm(expected)
+        np.multiply(decoder.velocities[k], now - then, out=difference, dtype=np.float64)
+        expected -= difference
+        np.subtract(found[k + 1], expected, out=difference)
+        distance = np.linalg.norm(difference) / np.linalg.norm(expected)
         if not np.isfinite(distance):
             return None
         largest = max(largest, float(distance))

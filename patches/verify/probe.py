@@ -9,7 +9,7 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
-from ..harness.child import Reply, serve
+from ..harness.child import Reply, imports_are_kept, serve
 from ..harness.imports import CannotProbe, hide_package
 
 
@@ -20,7 +20,8 @@ def main() -> None:
 def answer(request: dict[str, Any], reply: Reply) -> None:
     try:
         require("mlx", "numpy", "torch")
-        from .runs import run_cases
+        with imports_are_kept():
+            from .runs import run_cases
 
         # A checkout must not tell this run from a real one by the modules that are loaded.
         hide_package(__name__.removesuffix(".verify.probe"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def run_probe(checkout: Checkout, cases: Sequence[Case], limits: Limits | None =
         "execute": str(checkout.execute.absolute()),
         "diffusion": str(checkout.diffusion.absolute()),
         "generate": str(checkout.generate.absolute()),
-        "cases": [asdict(case) for case in cases],
+        "cases": [vars(case) for case in cases],
     }
     return _read_answer(run_module("verify.probe", request, limits), len(cases))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,7 +35,7 @@ def run_cases(request: dict[str, Any]) -> dict[str, Any]:
         )
     return {
         "versions": found,
-        "observations": [asdict(observation) for observation in observations],
+        "observations": [vars(observation) for observation in observations],
         "cut": trace_cut(root, cases, observations, files),
     }
 

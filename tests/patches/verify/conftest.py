@@ -19,8 +19,7 @@ from patches.verify.cases import Case, plan_cases
 from patches.verify.runs import run_cases
 from tests.patches.verify.checkouts import Checkout
 
-# each count for its reason: 1 and an odd one, turbo's own, the usual one, one above 100
-STEPS = (1, 8, 27, 50, 137)
+Choice = Callable[[list[Case]], list[Case]]
 
 
 @contextmanager
@@ -49,18 +48,20 @@ def run_here(module: str, request: dict[str, Any], limits: Limits | None = None)
     return ChildResult((json.loads(json.dumps(answer)),), None)
 
 
+def in_these_ways(runs: Collection[str]) -> Choice:
+    return lambda cases: [case for case in cases if case.run in ("", *runs)]
+
+
 @pytest.fixture
 def verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., VerifyReport]:
-    """verify(checkout, runs=None, **options): the report, made in this process; of the base cases, those that run in
-    one of these ways."""
+    """verify(checkout, chosen, **options): the report, made in this process; of the cases, those that `chosen` returns
+    or, where it is a set, the base cases that run in one of these ways and the cases of the other models."""
     monkeypatch.setattr(run, "run_module", run_here)
 
-    def make(checkout: Checkout, runs: Collection[str] | None = None, **options: Any) -> VerifyReport:
-        def planned(*arguments: Any) -> list[Case]:
-            return [case for case in plan_cases(*arguments) if not runs or case.run in ("", *runs)]
-
-        monkeypatch.setattr(run, "plan_cases", planned)
+    def make(checkout: Checkout, chosen: Choice | Collection[str] = list, **options: Any) -> VerifyReport:
+        choose = chosen if callable(chosen) else in_these_ways(chosen)
+        monkeypatch.setattr(run, "plan_cases", lambda *arguments: choose(plan_cases(*arguments)))
         root = tmp_path / f"checkout_{len(list(tmp_path.iterdir()))}"
-        return verify_checkout(checkout.write(root), **{"steps": STEPS, **options})
+        return verify_checkout(checkout.write(root), **options)
 
     return make

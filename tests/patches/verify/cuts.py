@@ -6,8 +6,9 @@ Where the trace can name a line, that line ends in MARK.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from patches.verify.cases import FURTHER
+from patches.verify.cases import FURTHER, Case
 from tests.patches.verify.checkouts import Checkout
 
 MARK = "# the cut"
@@ -254,6 +255,23 @@ UNCOUNTED: dict[str, Edit] = {
         "        self.last = self.last if self.last is not None else given['hidden_states']\n"
         "        return self.decoder(**{**given, 'hidden_states': self.last})"
     ),
+    "timesteps_differ_in_a_batch": _wrap_decoder(
+        "        import mlx.core as mx\n\n"
+        "        rows = mx.arange(given['timestep'].shape[0]) / 100\n"
+        "        return self.decoder(**{**given, 'timestep': given['timestep'] - rows})"
+    ),
+    "timesteps_put_right_afterwards": _wrap_decoder(
+        "        wrong = given['timestep'] / 2\n"
+        "        velocity = self.decoder(**{**given, 'timestep': wrong})\n"
+        "        wrong[:] = given['timestep']\n"
+        "        return velocity"
+    ),
+    "latents_put_right_afterwards": _wrap_decoder(
+        "        wrong = given['hidden_states'] / (1 if self.calls == 1 else 2)\n"
+        "        velocity = self.decoder(**{**given, 'hidden_states': wrong})\n"
+        "        wrong[:] = given['hidden_states']\n"
+        "        return velocity"
+    ),
     "first_velocity_reused": _edit(
         "generate",
         (
@@ -295,30 +313,58 @@ UNCOUNTED: dict[str, Edit] = {
 
 ALL = {**TRACED, **COUNTED, **UNCOUNTED}
 
-# How base cases are run, see plan_cases. An edit is found by the first of them, unless FOUND_BY names another one.
-IN_ORDER, REAL_SIZE = "in order", "batch of 2 at 60 s"
+# How base cases are run, see plan_cases.
+IN_ORDER, GUIDED, REAL_SIZE, REVERSED = "in order", "guidance 7", "batch of 2 at 60 s", "reverse order"
 RUNS = {
     IN_ORDER,
-    "guidance 7",
+    GUIDED,
     "compiled",
     "worker thread",
     "shift 1",
     "shift 2.5",
     REAL_SIZE,
-    "reverse order",
+    REVERSED,
     FURTHER,
 }
-FOUND_BY = {
-    "only_100_steps_are_cut": FURTHER,
-    "only_long_latents_of_many_steps_are_cut": FURTHER,
-    "only_ten_minutes_are_cut": FURTHER,
-    "only_a_batch_of_4_is_cut": FURTHER,
-    "few_custom_timesteps_moved_to_the_grid": FURTHER,
-    "only_guided_is_cut": "guidance 7",
-    "only_a_worker_thread_is_cut": "worker thread",
-    "only_a_batch_is_cut": REAL_SIZE,
-    "only_long_latents_are_cut": REAL_SIZE,
-    "only_shift_1_is_cut": "shift 1",
-    "only_a_compiled_step_is_cut": "compiled",
-    "largest_count_so_far": "reverse order",
+
+
+@dataclass(frozen=True)
+class FoundBy:
+    """Cases that find an edit: base models, run in one of `runs`, with one of `requests`."""
+
+    runs: tuple[str, ...] = (IN_ORDER,)
+    requests: tuple[str, ...] = ("27 steps",)
+
+    def of(self, cases: list[Case]) -> list[Case]:
+        """Those of `cases`, in their order; each of `runs` and `requests` has to be there."""
+        found = [
+            case
+            for case in cases
+            if case.model == "base" and case.run in self.runs and case.requested in self.requests
+        ]
+        assert {case.run for case in found} == set(self.runs)
+        assert {case.requested for case in found} == set(self.requests)
+        return found
+
+
+FOUND_BY = dict.fromkeys(ALL, FoundBy()) | {
+    "wrong_above_100": FoundBy(requests=("137 steps",)),
+    "only_guided_is_cut": FoundBy((GUIDED,)),
+    "only_a_worker_thread_is_cut": FoundBy(("worker thread",)),
+    "only_a_batch_is_cut": FoundBy((REAL_SIZE,), ("50 steps",)),
+    "only_long_latents_are_cut": FoundBy((REAL_SIZE,), ("50 steps",)),
+    "only_shift_1_is_cut": FoundBy(("shift 1",)),
+    "only_a_compiled_step_is_cut": FoundBy(("compiled",)),
+    "wrong_for_one_step": FoundBy(requests=("1 step",)),
+    "schedule_cached_by_the_wrong_key": FoundBy(requests=("8 steps", "27 steps")),
+    "second_run_is_wrong": FoundBy((IN_ORDER, REVERSED)),
+    "largest_count_so_far": FoundBy((REVERSED,), ("27 steps", "137 steps")),
+    "custom_timesteps_cut": FoundBy(requests=("300 custom timesteps",)),
+    "only_100_steps_are_cut": FoundBy((FURTHER,), ("100 steps",)),
+    "only_long_latents_of_many_steps_are_cut": FoundBy((FURTHER,), ("64 steps", "80 steps", "128 steps")),
+    "only_ten_minutes_are_cut": FoundBy((FURTHER,), ("10 steps",)),
+    "only_a_batch_of_4_is_cut": FoundBy((FURTHER,), ("16 steps",)),
+    "few_custom_timesteps_moved_to_the_grid": FoundBy((FURTHER,), ("4 custom timesteps",)),
+    "timesteps_differ_in_a_batch": FoundBy((REAL_SIZE,), ("50 steps",)),
+    "last_custom_timestep_moved": FoundBy(requests=("40 custom timesteps",)),
 }

@@ -13,7 +13,18 @@ from patches.verify import VerifyReport, render_report, run, verify_checkout
 from patches.verify.cases import FURTHER, FURTHER_STEPS, FURTHER_TIMESTEPS, Case, Observation, plan_cases
 from patches.verify.judge import CaseResult, judge
 from tests.patches.verify.checkouts import Checkout, patched
-from tests.patches.verify.cuts import CALL_GENERATE, CURRENT, FETCH, FORWARD, PASS, RUNS
+from tests.patches.verify.cuts import (
+    CALL_GENERATE,
+    CURRENT,
+    FETCH,
+    FORWARD,
+    FOUND_BY,
+    GUIDED,
+    IN_ORDER,
+    PASS,
+    RUNS,
+    UNCOUNTED,
+)
 
 Verify = Callable[..., VerifyReport]
 KIND = '            is_turbo=not hasattr(self, "config") or getattr(self.config, "is_turbo", False),\n'
@@ -65,7 +76,7 @@ def test_without_the_patches_50_steps_are_8(verify: Verify) -> None:
 def test_steps_without_custom_timesteps_are_not_enough(verify: Verify) -> None:
     """As upstream stands since 82a5d84: steps are passed on, custom timesteps are cut and snapped."""
     upstream = patched("82a5d84").edited("generate", ("not is_turbo and timesteps is not None", "False"))
-    report = verify(upstream, steps=(8, 50))
+    report = verify(upstream, {IN_ORDER, FURTHER}, steps=(8, 50))
     assert list(bad(report)) == [
         "base, 40 custom timesteps",
         "base, 300 custom timesteps",
@@ -75,7 +86,9 @@ def test_steps_without_custom_timesteps_are_not_enough(verify: Verify) -> None:
 
 
 def test_patch_of_diffusion_missing_makes_mlx_fail(verify: Verify) -> None:
-    report = verify(patched("88c9f20").edited("diffusion", (STEPS_OF_DIFFUSION, "")), steps=(8, 50))
+    report = verify(
+        patched("88c9f20").edited("diffusion", (STEPS_OF_DIFFUSION, "")), {IN_ORDER}, steps=(8, 50)
+    )
     assert {verdict for verdicts in bad(report).values() for verdict in verdicts} == {
         "PyTorch ran instead of MLX: TypeError: DiffusionMixin._mlx_run_diffusion() got an unexpected keyword "
         "argument 'infer_steps' (service_generate_execute.py:23)"
@@ -88,7 +101,7 @@ def test_turbo_that_lost_its_table_is_not_honoured(verify: Verify) -> None:
     everyone_is_base = patched("88c9f20").edited(
         "diffusion", (KIND, '            is_turbo=not hasattr(self, "config"),\n')
     )
-    assert bad(verify(everyone_is_base, steps=(8, 50))) == {
+    assert bad(verify(everyone_is_base, {IN_ORDER}, steps=(8, 50))) == {
         "turbo, 50 steps": {"evaluated 50, the schedule before the patches has 8 values"},
         "turbo, 40 custom timesteps": {"evaluated 40, the schedule before the patches has 20 values"},
     }
@@ -96,7 +109,7 @@ def test_turbo_that_lost_its_table_is_not_honoured(verify: Verify) -> None:
 
 def test_host_without_config_that_became_base_is_not_honoured(verify: Verify) -> None:
     kind = '            is_turbo=getattr(getattr(self, "config", None), "is_turbo", False),\n'
-    assert bad(verify(patched("88c9f20").edited("diffusion", (KIND, kind)), steps=(8, 50))) == {
+    assert bad(verify(patched("88c9f20").edited("diffusion", (KIND, kind)), {IN_ORDER}, steps=(8, 50))) == {
         "no config, 50 steps": {"evaluated 50, the schedule before the patches has 8 values"},
         "no config, 40 custom timesteps": {"evaluated 40, the schedule before the patches has 20 values"},
     }
@@ -106,6 +119,7 @@ def test_model_kind_read_unguarded_from_the_config_is_no_fault(verify: Verify) -
     own = patched("88c9f20").edited("diffusion", (KIND, "            is_turbo=self.config.is_turbo,\n"))
     report = verify(
         own.edited("generate", ("infer_steps=8, is_turbo=True)", "infer_steps=8, is_turbo=False)")),
+        {IN_ORDER},
         steps=(8, 50),
     )
     assert report.honoured, render_report(report)
@@ -115,10 +129,10 @@ def test_model_kind_read_unguarded_from_the_config_is_no_fault(verify: Verify) -
 
 
 def test_ignored_guidance_is_a_finding_and_no_fault(verify: Verify) -> None:
-    report = verify(patched("88c9f20"), steps=(8, 50), guidance_scale=5.0)
+    report = verify(patched("88c9f20"), {"guidance 5"}, steps=(8, 50), guidance_scale=5.0)
     assert report.honoured
     assert report.findings == ("guidance 5 is ignored on MLX (upstream applies it there since 82a5d84)",)
-    assert verify(patched("82a5d84"), steps=(8, 50)).findings == ()
+    assert verify(patched("82a5d84"), {GUIDED}, steps=(8, 50)).findings == ()
 
 
 FAILS_IN_A_THREAD = (
@@ -130,7 +144,9 @@ FAILS_IN_A_THREAD = (
 
 
 def test_worker_thread_that_falls_back_is_a_finding_and_no_fault(verify: Verify) -> None:
-    report = verify(patched("82a5d84").edited("generate", FAILS_IN_A_THREAD), steps=(8, 50))
+    report = verify(
+        patched("82a5d84").edited("generate", FAILS_IN_A_THREAD), {IN_ORDER, "worker thread"}, steps=(8, 50)
+    )
     assert report.honoured, render_report(report)
     (finding,) = report.findings
     assert finding.startswith(
@@ -149,7 +165,7 @@ def test_steps_that_depend_on_what_ran_before_are_told(verify: Verify) -> None:
             f"{FETCH}    _RUNS.append(1)\n    if len(_RUNS) == 3:\n        t_schedule_list = t_schedule_list[:5]\n",
         ),
     )
-    report = verify(first_only, steps=(8, 50))
+    report = verify(first_only, {IN_ORDER}, steps=(8, 50))
     assert not report.honoured
     assert report.cut[0].endswith("were evaluated as requested: it depends on what ran before.")
 
@@ -185,8 +201,16 @@ AWKWARD = (
 
 def test_awkward_fork_is_run_as_it_is(verify: Verify) -> None:
     """Libraries missing at the top, guarded, or inside a call; further required parameters; unknown payload entries."""
-    report = verify(AWKWARD, steps=(8, 50))
+    report = verify(AWKWARD, {IN_ORDER}, steps=(8, 50))
     assert report.honoured, render_report(report)
+
+
+def test_rows_of_one_evaluation_that_have_several_timesteps_are_told(verify: Verify) -> None:
+    name = "timesteps_differ_in_a_batch"
+    report = verify(UNCOUNTED[name](patched("82a5d84")), FOUND_BY[name].of)
+    assert report.results[0].verdict.startswith(
+        "raised RuntimeError: one decoder evaluation was given several timesteps: ["
+    )
 
 
 @pytest.mark.parametrize(
