@@ -136,9 +136,18 @@ _STARTS_PROCESSES = ("tests/scripts/", "tests/parity/", "tests/patches/verify/",
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For `make test-fast`: folders whose tests start processes, and tests that load a checkpoint."""
+    """For `make test-fast`: folders whose tests start processes, and tests that load a checkpoint.
+
+    tests/scripts comes first: of two processes the idle one takes over the end of the other's list, and a file that is
+    divided between them makes its module's run twice.
+    """
+
+    def place(item: pytest.Item) -> str:
+        return item.path.relative_to(config.rootpath).as_posix()
+
+    items.sort(key=lambda item: not place(item).startswith("tests/scripts/"))
     for item in items:
-        path = item.path.relative_to(config.rootpath).as_posix()
+        path = place(item)
         if path.startswith(_STARTS_PROCESSES):
             item.add_marker(pytest.mark.subprocess)
         elif "tiny_root" in getattr(item, "fixturenames", ()) or path.endswith("test_edit_shapes.py"):
