@@ -24,7 +24,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from acestep.errors import RequestError  # noqa: E402
-from command_line import run_command  # noqa: E402
+from command_line import CheckpointOption, run_command  # noqa: E402
 
 
 def seconds_list(text: str) -> list[float]:
@@ -39,10 +39,7 @@ def seconds_list(text: str) -> list[float]:
 
 
 def stem(
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="A DiT folder such as checkpoints/acestep-v15-base; else a tiny random one."),
-    ] = None,
+    checkpoint: CheckpointOption = None,
     checkout: Annotated[
         list[Path] | None,
         typer.Option(

@@ -1,14 +1,27 @@
-"""What the commands of this folder end with: a refusal is one sentence and an exit status."""
+"""What the commands of this folder share: options, and that a refusal is one sentence and an exit status."""
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from acestep.errors import AceStepError, RequestError
+from smoke.request import BACKENDS, PRECISIONS
 
 USAGE, CANNOT = 2, 3
+
+# The types of options that several commands have; each gives its own default.
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(help="A DiT folder such as checkpoints/acestep-v15-base; else a tiny random one."),
+]
+BackendOption = Annotated[str, typer.Option(help=f"Where the decoder runs: {' or '.join(BACKENDS)}.")]
+DeviceOption = Annotated[str, typer.Option(help="For PyTorch's parts: auto, cpu, mps or cuda.")]
+DTYPE_HELP = (
+    f"Of the matmuls of decoder and encoders: {', '.join(PRECISIONS)} (bits: on mlx, of the decoder)."
+)
 
 
 def run_command(

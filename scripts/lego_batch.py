@@ -31,16 +31,14 @@ from rich.console import Console  # noqa: E402
 from acestep.errors import RequestError  # noqa: E402
 from acestep.models.checkpoint.precision import AUTO  # noqa: E402
 from batch.manifest import read_manifest  # noqa: E402
-from command_line import run_command  # noqa: E402
+from command_line import DTYPE_HELP, BackendOption, CheckpointOption, DeviceOption, run_command  # noqa: E402
 from smoke.checkout import located  # noqa: E402
 from smoke.request import (  # noqa: E402
-    BACKENDS,
     DEFAULT_GUIDANCE_SCALE,
     DEFAULT_SEED,
     DEFAULT_SHIFT,
     DEFAULT_STEPS,
     DEFAULT_TRACK,
-    PRECISIONS,
     Request,
 )
 
@@ -49,16 +47,13 @@ def batch(
     manifest: Annotated[
         Path, typer.Argument(help="A song a line, .jsonl or .csv: context, tracks or layers, options.")
     ],
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="A DiT folder such as checkpoints/acestep-v15-base; else a tiny random one."),
-    ] = None,
-    backend: Annotated[str, typer.Option(help=f"Where the decoder runs: {' or '.join(BACKENDS)}.")] = "mlx",
-    device: Annotated[str, typer.Option(help="For PyTorch's parts: auto, cpu, mps or cuda.")] = AUTO,
+    checkpoint: CheckpointOption = None,
+    backend: BackendOption = "mlx",
+    device: DeviceOption = AUTO,
     dtype: Annotated[
         str,
         typer.Option(
-            help=f"Of the matmuls of decoder and encoders: {', '.join(PRECISIONS)} (bits: on mlx, of the decoder).",
+            help=DTYPE_HELP,
             show_default="float32",
         ),
     ] = AUTO,

@@ -30,19 +30,17 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from acestep.models.checkpoint.precision import AUTO  # noqa: E402
-from command_line import run_command  # noqa: E402
+from command_line import DTYPE_HELP, BackendOption, CheckpointOption, DeviceOption, run_command  # noqa: E402
 from smoke.again import read_earlier  # noqa: E402
 from smoke.compare import DEVICES, MODES  # noqa: E402
 from smoke.options import Options  # noqa: E402
 from smoke.request import (  # noqa: E402
     ALL_TRACKS,
-    BACKENDS,
     DEFAULT_GUIDANCE_SCALE,
     DEFAULT_SEED,
     DEFAULT_SHIFT,
     DEFAULT_STEPS,
     DEFAULT_TRACK,
-    PRECISIONS,
 )
 from smoke.session import run_smoke  # noqa: E402
 from smoke.session_file import read_tables  # noqa: E402
@@ -142,16 +140,13 @@ def smoke(
         float, typer.Option(parser=number, help="Second from which the stem is generated.")
     ] = 0.0,
     end: Annotated[float, typer.Option(parser=number, help="Second up to which, -1 is the end.")] = -1.0,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="A DiT folder such as checkpoints/acestep-v15-base; else a tiny random one."),
-    ] = None,
-    backend: Annotated[str, typer.Option(help=f"Where the decoder runs: {' or '.join(BACKENDS)}.")] = "mlx",
-    device: Annotated[str, typer.Option(help="For PyTorch's parts: auto, cpu, mps or cuda.")] = "auto",
+    checkpoint: CheckpointOption = None,
+    backend: BackendOption = "mlx",
+    device: DeviceOption = "auto",
     dtype: Annotated[
         str,
         typer.Option(
-            help=f"Of the matmuls of decoder and encoders: {', '.join(PRECISIONS)} (bits: on mlx, of the decoder).",
+            help=DTYPE_HELP,
             show_default="float32; torch on cuda: bfloat16, float16 where its hardware lacks that",
         ),
     ] = AUTO,

@@ -95,23 +95,11 @@ class Models:
     def torch(self) -> "AceStepTransformer1DModel":
         """diffusers' decoder on a copy of them."""
         import torch
-        from diffusers import AceStepTransformer1DModel
 
         from acestep.models.checkpoint.weights import diffusers_name
+        from acestep.models.pytorch.loading import empty_decoder
 
-        config = self.config
-        with torch.device("meta"):
-            decoder = AceStepTransformer1DModel(
-                hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
-                num_hidden_layers=config.num_hidden_layers,
-                num_attention_heads=config.num_attention_heads,
-                num_key_value_heads=config.num_key_value_heads,
-                head_dim=config.head_dim,
-                sliding_window=config.sliding_window,
-                layer_types=list(config.layer_types),
-                encoder_hidden_size=config.encoder_hidden_size,
-            )
+        decoder = empty_decoder(self.config)
         tensors = {}
         for name, value in tree_flatten(self.reference.parameters()):
             if name == "proj_in.weight":

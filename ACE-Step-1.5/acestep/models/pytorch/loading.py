@@ -62,10 +62,10 @@ def _fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: 
     module.eval()
 
 
-def load_decoder(folder: Path, config: ModelConfig) -> AceStepTransformer1DModel:
-    """The DiT as diffusers' module, float32 on the CPU."""
+def empty_decoder(config: ModelConfig) -> AceStepTransformer1DModel:
+    """The DiT as diffusers' module on the meta device: it has no weights yet."""
     with torch.device("meta"):
-        decoder = AceStepTransformer1DModel(
+        return AceStepTransformer1DModel(
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,
             num_hidden_layers=config.num_hidden_layers,
@@ -83,6 +83,11 @@ def load_decoder(folder: Path, config: ModelConfig) -> AceStepTransformer1DModel
             encoder_hidden_size=config.encoder_hidden_size,
             is_turbo=config.is_turbo,
         )
+
+
+def load_decoder(folder: Path, config: ModelConfig) -> AceStepTransformer1DModel:
+    """The DiT as diffusers' module, float32 on the CPU."""
+    decoder = empty_decoder(config)
     _fill(decoder, _read_part(folder, (DECODER_PREFIX,)), str(find_layout(folder).decoder))
     return decoder
 
