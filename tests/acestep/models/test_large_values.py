@@ -37,6 +37,7 @@ GATED, RESIDUAL, DOWN = 137_000.0, 1_400_000.0, 505_000.0
 BOUND = 1e-2  # relative L2 of the final latents
 BOUND_OF_STATES = {"float16": 1e-2, "bfloat16": 4e-2}  # of the encoder's, where bfloat16 is 8 times as coarse
 HALF_DTYPES = ("float16", "bfloat16")
+GUIDANCE_SCALES = (1.0, 7.0)
 STEPS = 8
 LAYER = 1  # of the decoder's three
 CONSTANT, LARGE = 5, 9  # channels of the residual stream
@@ -119,7 +120,7 @@ def constant_bias(tensors: Tensors) -> None:
 def planted(
     request: pytest.FixtureRequest, tiny_root: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> SimpleNamespace:
-    """A checkpoint with large values: its DiT folder, its config, and conditions to run it on."""
+    """A checkpoint with large values: its DiT folder, its config, conditions to run it on, and the latents in float32."""
     root = tmp_path_factory.mktemp("large")
     shutil.copytree(tiny_root("base", request.param) / "checkpoints", root / "checkpoints")
     folder = root / "checkpoints/acestep-v15-base"
@@ -145,8 +146,15 @@ def planted(
     plant(folder, encoder_layer, constant_bias, [*behind, "encoder.lyric_encoder.norm"], DOWN)
     of_decoder = adjust(folder, layer, decoded, "residual", RESIDUAL)
     of_encoder = adjust(folder, encoder_layer, encoded, "down", DOWN)
+    reference = load_decoder(folder, config)
+    wanted = {guidance: torch_latents(reference, conditions, guidance) for guidance in GUIDANCE_SCALES}
     return SimpleNamespace(
-        folder=folder, config=config, conditions=conditions, decoder=of_decoder, encoder=of_encoder
+        folder=folder,
+        config=config,
+        conditions=conditions,
+        decoder=of_decoder,
+        encoder=of_encoder,
+        latents=wanted,
     )
 
 
@@ -217,14 +225,14 @@ def test_values_are_as_large_as_those_of_real_weights(planted: SimpleNamespace) 
     assert planted.encoder.down == pytest.approx(DOWN, rel=0.02)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 7.0], ids="guidance_{:g}".format)
+@pytest.mark.parametrize("guidance", GUIDANCE_SCALES, ids="guidance_{:g}".format)
 @pytest.mark.parametrize("precision", HALF_DTYPES)
 @pytest.mark.parametrize("backend", ["mlx", "torch"])
 def test_latents_are_those_of_float32(
     planted: SimpleNamespace, backend: str, precision: str, guidance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     got = half_latents(backend, planted, precision, guidance, monkeypatch)
-    want = torch_latents(load_decoder(planted.folder, planted.config), planted.conditions, guidance)
+    want = planted.latents[guidance]
     print(f"figure: {backend} {precision} guidance {guidance:g}: {relative_l2(got, want):.2e}")
     assert_near(got, want, l2=BOUND, what="latents")
 
@@ -288,14 +296,14 @@ def test_block_of_real_width(
         "up_proj": normal(3 * width, width) / width**0.5,
         "down_proj": normal(width, 3 * width) / (3 * width) ** 0.5,
     }
-    x = normal(1, 8, width)
+    x = normal(1, 2, width)
     x[..., CONSTANT] = 10.0
     for name in ("gate_proj", "up_proj"):
         weights[name][0] = 0.0
         weights[name][0, CONSTANT] = GATED**0.5 / 10
     weights["down_proj"][:, 0] = 0.0
     weights["down_proj"][LARGE, 0] = DOWN / GATED
-    stream = normal(1, 8, width)
+    stream = normal(1, 2, width)
     stream[..., LARGE] = RESIDUAL
 
     ours, theirs = MLXSwiGLUMLP(config), AceStepMLP(width, 3 * width).requires_grad_(False)
