@@ -4,7 +4,9 @@ ROOT ?= ACE-Step-1.5
 py := .venv/bin/python
 code := ACE-Step-1.5/acestep patches scripts tests
 # With all plugins that are installed, pytest reads each of them, and all of hypothesis, anew in each process.
-pytest := -m pytest --disable-plugin-autoload -p xdist -p hypothesispytest -n 2 --dist worksteal
+# LD_PRELOAD: on Linux, OpenBLAS in place of mlx's reference BLAS, where it is installed.
+pytest = OMP_NUM_THREADS=1 LD_PRELOAD="$$($(py) scripts/blas.py)" $(py) -m pytest --disable-plugin-autoload -p xdist -p hypothesispytest \
+	-n 2 --dist worksteal
 
 .PHONY: smoke test test-fast lint docs-check verify bench bench-decoder loop-table coverage setup clean
 .DEFAULT_GOAL := smoke
@@ -16,11 +18,11 @@ smoke: setup
 	@$(py) scripts/lego_smoke.py $(ARGS)
 
 test: setup
-	@OMP_NUM_THREADS=1 $(py) $(pytest) $(ARGS)
+	@$(pytest) $(ARGS)
 
 # What takes seconds or starts processes is left out.
 test-fast: setup
-	@OMP_NUM_THREADS=1 $(py) $(pytest) -m "not slow and not subprocess" $(ARGS)
+	@$(pytest) -m "not slow and not subprocess" $(ARGS)
 
 lint: setup
 	@$(py) -m ruff check $(code)

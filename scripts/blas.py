@@ -65,3 +65,7 @@ def start_again_with(environment: dict[str, str]) -> NoReturn:
     """This program anew, with its arguments."""
     sys.stdout.flush()
     os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})
+
+
+if __name__ == "__main__":  # for the Makefile: what to set LD_PRELOAD to
+    print(openblas_environment()[0].get("LD_PRELOAD", os.environ.get("LD_PRELOAD", "")))
