@@ -17,6 +17,7 @@ hypothesis.settings.load_profile("project")
 os.environ["MLX_ENABLE_TF32"] = (
     "0"  # before mlx is imported: on some devices it would halve the digits of float32
 )
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch: one test process a core
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
@@ -32,11 +33,7 @@ def _no_checkpoints_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """tiny_root(kind, shape): a folder with checkpoints/ below it, written once a session; not to be changed."""
-    import torch
-
     from acestep.models.tiny import write_tiny_checkpoint
-
-    torch.set_num_threads(1)  # one test process a core; tiny sizes gain nothing from more
 
     @cache
     def root(kind: Any = "base", shape: Any = "plain") -> Path:

@@ -10,21 +10,17 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from diffusers import AceStepTransformer1DModel, AutoencoderOobleck
-from diffusers.pipelines.ace_step.modeling_ace_step import (
-    AceStepAudioTokenDetokenizer,
-    AceStepAudioTokenizer,
-    AceStepConditionEncoder,
-)
-from diffusers.pipelines.ace_step.pipeline_ace_step import SFT_GEN_PROMPT, TASK_INSTRUCTIONS
-from safetensors.torch import save_file
+import numpy as np
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
-from acestep.constants import TRACK_NAMES
+from acestep.constants import SAMPLE_RATE, TRACK_NAMES
+from acestep.core.generation.handler.prompts import format_lyrics, format_prompt, lego_instruction
 from acestep.models.checkpoint.layout import TEXT_ENCODER_FOLDER, VAE_FOLDER
-from acestep.models.checkpoint.weights import DECODER_PREFIX, ENCODER_PREFIX, NULL_CONDITION, upstream_name
+from acestep.models.checkpoint.tokenizer import TOKENIZER_FILE
+from acestep.models.checkpoint.torch_file import write_torch_tensor
+from acestep.models.checkpoint.weights import DIFFUSERS_STEM, NULL_CONDITION, TRANSFORMERS_STEM
+from acestep.models.tiny_shapes import Shapes, dit_shapes, text_encoder_shapes, vae_shapes
 
 Kind = Literal["base", "turbo"]
 Shape = Literal["plain", "xl"]
@@ -87,88 +83,93 @@ def tiny_config(kind: Kind, shape: Shape) -> dict[str, Any]:
     return config
 
 
-def _random_tensors(module: torch.nn.Module, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Random values for every tensor of a module, by upstream's names, at the scale that keeps signals near 1."""
+VAE_CONFIG = {
+    "_class_name": "AutoencoderOobleck",
+    "audio_channels": 2,
+    "channel_multiples": [1, 1, 1, 1, 1],
+    "decoder_channels": 4,
+    "decoder_input_channels": LATENT_CHANNELS,
+    "downsampling_ratios": [10, 6, 4, 4, 2],  # the largest first: what follows is on fewer samples
+    "encoder_hidden_size": 2 * LATENT_CHANNELS,  # mean and scale
+    "sampling_rate": SAMPLE_RATE,
+}
+
+
+def _text_encoder_config(rows: int, width: int) -> dict[str, Any]:
+    """config.json of the text encoder; rows: of its embedding."""
+    return {
+        "architectures": ["Qwen3Model"],
+        "model_type": "qwen3",
+        "dtype": "float32",
+        "vocab_size": rows,
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "hidden_act": "silu",
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-06,
+        "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
+        "attention_bias": False,
+        "tie_word_embeddings": False,
+        "use_sliding_window": False,
+    }
+
+
+def _dit_values(shapes: Shapes, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Values at the scale that keeps signals near 1."""
     tensors = {}
-    for key, template in sorted(module.state_dict().items()):
-        value = torch.randn(template.shape, generator=generator)
-        if "norm" in key:
-            value = 1.0 + 0.1 * value
-        elif template.dim() < 2:
+    for name, shape in shapes.items():
+        value = random.standard_normal(shape, np.float32)
+        if "norm" in name:
+            value = 1 + 0.1 * value
+        elif len(shape) < 2:
             value = 0.1 * value
-        elif "scale_shift_table" in key or "special_token" in key or key == NULL_CONDITION:
+        elif "scale_shift_table" in name or "special_token" in name or name == NULL_CONDITION:
             value = 0.3 * value
         else:
-            value = value / math.sqrt(template[0].numel())
-        tensors[upstream_name(key)] = value
+            value = value / math.sqrt(math.prod(shape[1:]))
+        tensors[name] = value
     return tensors
 
 
-def _dit_tensors(config: dict[str, Any], generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """model.safetensors of the DiT folder."""
-    shared = {"rope_theta", "rms_norm_eps", "sliding_window", "attention_bias", "head_dim"}
-    encoder = {key: config[key] for key in shared} | {
-        key: config.get(f"encoder_{key}", config[key])
-        for key in ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+def _text_encoder_values(shapes: Shapes, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Values as transformers initialises Qwen3."""
+    return {
+        name: np.ones(shape, np.float32)
+        if "norm" in name
+        else 0.02 * random.standard_normal(shape, np.float32)
+        for name, shape in shapes.items()
     }
-    audio_codes = encoder | {
-        key: config[key]
-        for key in ("audio_acoustic_hidden_dim", "pool_window_size", "num_attention_pooler_hidden_layers")
-    }
-    of_decoder = (
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-        "in_channels", "audio_acoustic_hidden_dim", "patch_size", "layer_types",
-    )  # fmt: skip
-    with torch.device("meta"):
-        decoder = AceStepTransformer1DModel(
-            **{key: config[key] for key in (*of_decoder, *shared)}, encoder_hidden_size=encoder["hidden_size"]
-        )
-        condition = AceStepConditionEncoder(
-            **encoder,
-            text_hidden_dim=config["text_hidden_dim"],
-            timbre_hidden_dim=config["timbre_hidden_dim"],
-            num_lyric_encoder_hidden_layers=config["num_lyric_encoder_hidden_layers"],
-            num_timbre_encoder_hidden_layers=config["num_timbre_encoder_hidden_layers"],
-        )
-        tokenizer = AceStepAudioTokenizer(
-            **audio_codes, fsq_dim=config["fsq_dim"], fsq_input_levels=config["fsq_input_levels"]
-        )
-        detokenizer = AceStepAudioTokenDetokenizer(**audio_codes)
-    del condition.silence_latent  # has a file of its own
-    tensors = {DECODER_PREFIX + key: value for key, value in _random_tensors(decoder, generator).items()}
-    for key, value in _random_tensors(condition, generator).items():
-        tensors[key if key == NULL_CONDITION else ENCODER_PREFIX + key] = value
-    for prefix, module in (("tokenizer.", tokenizer), ("detokenizer.", detokenizer)):
-        tensors |= {prefix + key: value for key, value in _random_tensors(module, generator).items()}
+
+
+def _vae_values(shapes: Shapes, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Values at the scale that keeps signals near 1: the stem depends on the latents, and is below full scale."""
+    tensors = {}
+    for name, shape in shapes.items():
+        if name.endswith(".weight_v"):
+            tensors[name] = random.standard_normal(shape, np.float32)
+        elif name.endswith(".weight_g"):
+            is_residual = "res_unit" in name and ".conv2." in name
+            length = 0.1 if is_residual else 0.3 if name.startswith("decoder.conv2.") else 1
+            tensors[name] = np.full(shape, length, np.float32)
+        elif name.endswith(".bias"):
+            tensors[name] = 0.1 * random.standard_normal(shape, np.float32)
+        else:  # Snake's
+            tensors[name] = np.zeros(shape, np.float32)
     return tensors
 
 
-def _write_vae(folder: Path, seed: int) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        vae = AutoencoderOobleck(
-            encoder_hidden_size=2 * LATENT_CHANNELS,  # mean and scale
-            downsampling_ratios=[10, 6, 4, 4, 2],  # the largest first: what follows is on fewer samples
-            channel_multiples=[1, 1, 1, 1, 1],
-            decoder_channels=4,
-            decoder_input_channels=LATENT_CHANNELS,
-            audio_channels=2,
-            sampling_rate=48000,
+def _train_tokenizer() -> Tokenizer:
+    """Trained on every LEGO prompt and a few words of lyrics."""
+    prompts = [
+        format_prompt(
+            lego_instruction(track), "warm lead vocals over a soft groove", 120, "C major", "4", seconds=30
         )
-    vae.save_pretrained(folder)
-
-
-def _prompt_texts() -> list[str]:
-    """What the tokenizer is trained on: every LEGO prompt and a few words of lyrics."""
-    instructions = [TASK_INSTRUCTIONS["lego"].format(TRACK_NAME=track.upper()) for track in TRACK_NAMES]
-    metas = "- bpm: 120\n- timesignature: 4\n- keyscale: C major\n- duration: 30 seconds\n"
-    lyrics = "# Languages\nen\n\n# Lyric\n[Verse]\nla la la\n[Chorus]\noh oh oh\n"
-    return [
-        SFT_GEN_PROMPT.format(text, "warm lead vocals over a soft groove", metas) for text in instructions
-    ] + [lyrics]
-
-
-def _write_text_encoder(folder: Path, width: int, seed: int) -> None:
+        for track in TRACK_NAMES
+    ]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -178,27 +179,23 @@ def _write_text_encoder(folder: Path, width: int, seed: int) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(_prompt_texts(), trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=4096,
+    bpe.train_from_iterator(
+        [*prompts, format_lyrics("[Verse]\nla la la\n[Chorus]\noh oh oh\n", "en")], trainer
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = Qwen3Model(config)
-    encoder.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    # Upstream pins transformers below 4.58, which knows the class by this name alone; later versions know both.
-    path = folder / "tokenizer_config.json"
-    named = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    path.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+    return bpe
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_model(
+    folder: Path, config: dict[str, Any], tensors: dict[str, np.ndarray], stem: str = TRANSFORMERS_STEM
+) -> None:
+    """A folder with config.json and the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "config.json", config)
+    save_file(tensors, folder / f"{stem}.safetensors", metadata={"format": "pt"})
 
 
 def write_tiny_checkpoint(root: Path, kind: Kind = "base", shape: Shape = "plain", seed: int = 0) -> Path:
@@ -208,16 +205,29 @@ def write_tiny_checkpoint(root: Path, kind: Kind = "base", shape: Shape = "plain
     downloading what LEGO never loads.
     """
     checkpoints = root / "checkpoints"
-    dit = checkpoints / f"acestep-v15-{kind}"
-    dit.mkdir(parents=True, exist_ok=True)
+    dit, text_encoder = checkpoints / f"acestep-v15-{kind}", checkpoints / TEXT_ENCODER_FOLDER
+    random = np.random.default_rng(seed)
     config = tiny_config(kind, shape)
-    generator = torch.Generator().manual_seed(seed)
-    (dit / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file(_dit_tensors(config, generator), dit / "model.safetensors", metadata={"format": "pt"})
-    silence = 0.1 * torch.randn(1, config["timbre_hidden_dim"], SILENCE_FRAMES, generator=generator)
-    torch.save(silence, dit / "silence_latent.pt")
-    _write_vae(checkpoints / VAE_FOLDER, seed)
-    _write_text_encoder(checkpoints / TEXT_ENCODER_FOLDER, config["text_hidden_dim"], seed)
+    _write_model(dit, config, _dit_values(dit_shapes(config), random))
+    silence = 0.1 * random.standard_normal((1, config["timbre_hidden_dim"], SILENCE_FRAMES), np.float32)
+    write_torch_tensor(dit / "silence_latent.pt", silence)
+
+    _write_model(
+        checkpoints / VAE_FOLDER, VAE_CONFIG, _vae_values(vae_shapes(VAE_CONFIG), random), DIFFUSERS_STEM
+    )
+
+    tokenizer = _train_tokenizer()
+    config = _text_encoder_config(tokenizer.get_vocab_size(), config["text_hidden_dim"])
+    _write_model(text_encoder, config, _text_encoder_values(text_encoder_shapes(config), random))
+    tokenizer.save(str(text_encoder / TOKENIZER_FILE))
+    # Upstream pins transformers below 4.58, which knows the class by this name alone; later versions know both.
+    special = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT,
+    }
+    _write_json(text_encoder / "tokenizer_config.json", special)
+
     (checkpoints / LM_FOLDER).mkdir(exist_ok=True)
     (checkpoints / LM_FOLDER / "model.safetensors").touch()
     return dit

@@ -1,9 +1,10 @@
-"""A tensor from a .pt file, read without PyTorch.
+"""A tensor in a .pt file, read and written without PyTorch.
 
 torch.save writes a zip archive: data.pkl, a pickle that describes the tensor, and data/0, its numbers. Of the pickle
 nothing is run but what makes a tensor of those; whatever else it asks for is refused.
 """
 
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -79,3 +80,50 @@ def read_torch_tensor(path: Path, limit: int) -> np.ndarray:
     if tensor.dtype == np.uint16:  # bfloat16 is the upper half of a float32
         return (tensor.astype(np.uint32) << 16).view(np.float32)
     return tensor.astype(np.float32)
+
+
+def write_torch_tensor(path: Path, tensor: np.ndarray) -> None:
+    """A float32 tensor as torch.save writes it; the same numbers, the same bytes."""
+    records = {
+        "data.pkl": _describe_tensor(tensor.shape),
+        "byteorder": b"little",
+        "data/0": tensor.astype("<f4").tobytes(),
+        "version": b"3\n",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in records.items():
+            archive.writestr(
+                zipfile.ZipInfo(f"{path.stem}/{name}"), content
+            )  # dated 1980, whenever it is written
+
+
+def _describe_tensor(shape: tuple[int, ...]) -> bytes:
+    """The pickle of a contiguous float32 tensor, opcode by opcode: pickle.dumps would import PyTorch to name it."""
+
+    def name(module: str, attribute: str) -> bytes:
+        return pickle.GLOBAL + f"{module}\n{attribute}\n".encode()
+
+    def text(value: str) -> bytes:
+        return pickle.BINUNICODE + len(value).to_bytes(4, "little") + value.encode()
+
+    def number(value: int) -> bytes:
+        return pickle.BININT + value.to_bytes(4, "little")
+
+    def row(*items: bytes) -> bytes:
+        return pickle.MARK + b"".join(items) + pickle.TUPLE
+
+    strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    storage = row(
+        text("storage"), name("torch", "FloatStorage"), text("0"), text("cpu"), number(math.prod(shape))
+    )
+    hooks = name("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
+    arguments = row(
+        storage + pickle.BINPERSID,
+        number(0),  # where it starts in the storage
+        row(*map(number, shape)),
+        row(*map(number, strides)),
+        pickle.NEWFALSE,  # requires_grad
+        hooks,
+    )
+    rebuild = name("torch._utils", "_rebuild_tensor_v2")
+    return pickle.PROTO + b"\x02" + rebuild + arguments + pickle.REDUCE + pickle.STOP

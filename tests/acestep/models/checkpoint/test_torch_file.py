@@ -1,4 +1,4 @@
-"""A .pt file read without PyTorch: the same numbers, and nothing run that the file asks for."""
+"""A .pt file read and written without PyTorch: the same numbers, and nothing run that the file asks for."""
 
 import os
 import pickle
@@ -6,11 +6,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from acestep.errors import CheckpointError
-from acestep.models.checkpoint.torch_file import read_torch_tensor
+from acestep.models.checkpoint.torch_file import read_torch_tensor, write_torch_tensor
 from tests.parity_helper import assert_equal
 
 
@@ -27,6 +28,21 @@ def test_a_view_is_read_as_it_is_seen(tmp_path: Path) -> None:
     view = torch.arange(24.0).reshape(4, 6)[1:, ::2].T
     torch.save(view, tmp_path / "t.pt")
     assert_equal(read_torch_tensor(tmp_path / "t.pt", 100), view)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 750), (3,), ()], ids=str)
+def test_a_written_tensor_is_read_by_pytorch_and_here(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    tensor = np.random.default_rng(0).standard_normal(shape, np.float32)
+    first, second = tmp_path / "t.pt", tmp_path / "second" / "t.pt"
+    second.parent.mkdir()
+    write_torch_tensor(first, np.asarray(tensor))
+    write_torch_tensor(second, np.asarray(tensor))
+    loaded = torch.load(first, weights_only=True)
+    assert loaded.dtype == torch.float32
+    assert loaded.is_contiguous()
+    assert_equal(loaded, tensor)
+    assert_equal(read_torch_tensor(first, 1000), tensor)
+    assert first.read_bytes() == second.read_bytes()
 
 
 class _Command:
