@@ -20,17 +20,15 @@ from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx import attention as mlx_attention
 from acestep.models.mlx import linear as mlx_linear
 from acestep.models.mlx.condition_convert import load_mlx_condition_encoder
-from acestep.models.mlx.dit_convert import convert_and_load
 from acestep.models.mlx.dit_fast import MLXFastDecoder
-from acestep.models.mlx.dit_generate import mlx_generate_diffusion
-from acestep.models.mlx.dit_model import MLXDiTDecoder, MLXSwiGLUMLP
+from acestep.models.mlx.dit_model import MLXSwiGLUMLP
 from acestep.models.pytorch import half as torch_half
 from acestep.models.pytorch.half import to_half
 from acestep.models.pytorch.loading import load_condition_encoder, load_decoder
-from acestep.models.pytorch.loop import torch_generate_diffusion
 from acestep.models.tiny import write_tiny_checkpoint
 from tests.checkpoint_forms import Tensors, rewrite
 from tests.fork_helper import random_conditions
+from tests.loop_helper import by_mlx, by_torch, load_mlx_decoder
 from tests.parity_helper import assert_near, relative_l2
 
 GATED, RESIDUAL, DOWN = 137_000.0, 1_400_000.0, 505_000.0
@@ -120,7 +118,7 @@ def constant_bias(tensors: Tensors) -> None:
 
 @pytest.fixture(scope="module", params=["plain", "xl"])
 def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A checkpoint with large values: its DiT folder, its config, conditions to run it on, and the latents in float32."""
+    """A checkpoint with large values: its DiT folder, its config, conditions to run it on, its float32 latents."""
     root = tmp_path_factory.mktemp("large")
     folder = write_tiny_checkpoint(root, "base", request.param, SEED)
     config = read_config(folder)
@@ -164,41 +162,15 @@ def lyrics(config: Any) -> torch.Tensor:
 
 def torch_latents(decoder: Any, c: Any, guidance: float) -> np.ndarray:
     """Final latents of a run of diffusers' pipeline."""
-    result = torch_generate_diffusion(
-        decoder,
-        encoder_hidden_states=c.states,
-        context_latents=c.context,
-        noise=c.noise,
-        null_condition_emb=c.null,
-        infer_steps=STEPS,
-        shift=1.0,
-        guidance_scale=guidance,
-        disable_tqdm=True,
-    )
+    result = by_torch(decoder, c, infer_steps=STEPS, shift=1.0, guidance_scale=guidance)
     return result.latents.numpy()
 
 
 def mlx_latents(decoder: Any, c: Any, guidance: float, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """Final latents of a run on MLX from the same noise."""
     monkeypatch.setattr("acestep.models.mlx.dit_generate.draw_noise", lambda *_: mx.array(c.noise.numpy()))
-    return mlx_generate_diffusion(
-        decoder,
-        c.states.numpy(),
-        c.context.numpy(),
-        tuple(c.noise.shape),
-        shift=1.0,
-        guidance_scale=guidance,
-        null_condition_emb_np=c.null.numpy(),
-        disable_tqdm=True,
-        infer_steps=STEPS,
-        is_turbo=False,
-    )["target_latents"]
-
-
-def mlx_decoder(planted: SimpleNamespace, precision: str) -> MLXDiTDecoder:
-    decoder = MLXDiTDecoder.from_config(planted.config)
-    convert_and_load(planted.folder, decoder, precision)
-    return decoder
+    options = {"shift": 1.0, "guidance_scale": guidance, "infer_steps": STEPS, "is_turbo": False}
+    return by_mlx(decoder, c, **options)["target_latents"]
 
 
 def half_latents(
@@ -208,7 +180,7 @@ def half_latents(
         decoder = load_decoder(planted.folder, planted.config)
         to_half(decoder, getattr(torch, precision), attention=True)
         return torch_latents(decoder, planted.conditions, guidance)
-    decoder = MLXFastDecoder(mlx_decoder(planted, precision))
+    decoder = MLXFastDecoder(load_mlx_decoder(planted.folder, precision))
     return mlx_latents(decoder, planted.conditions, guidance, monkeypatch)
 
 

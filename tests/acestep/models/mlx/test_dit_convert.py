@@ -1,6 +1,5 @@
 """Weights out of a checkpoint: strict, whatever the files' number and precision."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx.dit_convert import convert_and_load, convert_decoder_weights
 from acestep.models.mlx.dit_model import MLXDiTDecoder
 from acestep.models.mlx.loading import load_strictly
+from tests.checkpoint_forms import split_into_shards
 from tests.parity_helper import assert_equal
 
 Tensors = dict[str, torch.Tensor]
@@ -34,20 +34,6 @@ def rewrite(folder: Path, change: Callable[[Tensors], Any]) -> None:
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors")
-
-
-def split_into_shards(folder: Path, shards: int = 3) -> None:
-    """As large models are published: model-0000i-of-0000n.safetensors and an index."""
-    tensors = load_file(folder / "model.safetensors")
-    weight_map: dict[str, str] = {}
-    for i in range(shards):
-        name = f"model-{i + 1:05}-of-{shards:05}.safetensors"
-        part = {key: tensors[key] for key in sorted(tensors)[i::shards]}
-        save_file(part, folder / name)
-        weight_map |= dict.fromkeys(part, name)
-    (folder / "model.safetensors").unlink()
-    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def loaded(folder: Path) -> MLXDiTDecoder:
@@ -92,7 +78,7 @@ def test_converted_weights_are_left_as_they_are(folder: Path) -> None:
 
 def test_shards_hold_the_same(folder: Path) -> None:
     whole = parameters(loaded(folder))
-    split_into_shards(folder)
+    split_into_shards(folder, 3)
     for name, value in parameters(loaded(folder)).items():
         assert_equal(value, whole[name], name)
 

@@ -11,8 +11,8 @@ import torch
 
 from acestep.models.mlx import dit_generate
 from acestep.models.mlx.dit_generate import draw_noise, mlx_generate_diffusion
-from acestep.models.pytorch.loop import torch_generate_diffusion
-from tests.fork_helper import Conditions, CountingDecoder, float32, linspace_and_shift, random_conditions
+from tests.fork_helper import CountingDecoder, float32, linspace_and_shift, random_conditions
+from tests.loop_helper import by_mlx, by_torch
 from tests.parity_helper import assert_equal, assert_near, relative_l2
 
 BOUND = 2e-6  # relative L2 of the final latents
@@ -28,30 +28,6 @@ def given_noise(monkeypatch: pytest.MonkeyPatch) -> Callable[[torch.Tensor], Non
         )
 
     return give
-
-
-def by_mlx(decoder: Any, c: Conditions, **options: Any) -> dict[str, Any]:
-    return mlx_generate_diffusion(
-        mlx_decoder=decoder,
-        encoder_hidden_states_np=c.states.numpy(),
-        context_latents_np=c.context.numpy(),
-        src_latents_shape=tuple(c.noise.shape),
-        null_condition_emb_np=c.null.numpy(),
-        disable_tqdm=True,
-        **options,
-    )
-
-
-def by_torch(decoder: Any, c: Conditions, **options: Any) -> SimpleNamespace:
-    return torch_generate_diffusion(
-        decoder,
-        encoder_hidden_states=c.states,
-        context_latents=c.context,
-        noise=c.noise,
-        null_condition_emb=c.null,
-        disable_tqdm=True,
-        **options,
-    )
 
 
 @pytest.mark.parametrize("shift", [1.0, 2.4, 3.0], ids="shift_{:g}".format)

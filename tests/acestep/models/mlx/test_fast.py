@@ -13,8 +13,8 @@ from acestep.models.mlx import attention, dit_generate
 from acestep.models.mlx.attention import KeysAndValues
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
-from acestep.models.pytorch.loop import torch_generate_diffusion
 from tests.fork_helper import CountingDecoder, random_conditions
+from tests.loop_helper import by_mlx, by_torch
 from tests.parity_helper import assert_equal, assert_near
 
 BOUND = 5e-6  # max |a - b| / max |b|
@@ -127,29 +127,8 @@ class TestLoop:
         fast = MLXFastDecoder(pair.mlx)
         monkeypatch.setattr(fast, "reference", WithoutCalls(pair.mlx, reference_calls))
         decoder = CountingDecoder(fast)
-        ours = dit_generate.mlx_generate_diffusion(
-            decoder,
-            c.states.numpy(),
-            c.context.numpy(),
-            tuple(c.noise.shape),
-            shift=2.4,
-            null_condition_emb_np=c.null.numpy(),
-            disable_tqdm=True,
-            infer_steps=27,
-            is_turbo=False,
-            **options,
-        )
-        theirs = torch_generate_diffusion(
-            pair.torch,
-            encoder_hidden_states=c.states,
-            context_latents=c.context,
-            noise=c.noise,
-            null_condition_emb=c.null,
-            infer_steps=27,
-            shift=2.4,
-            disable_tqdm=True,
-            **options,
-        )
+        ours = by_mlx(decoder, c, shift=2.4, infer_steps=27, is_turbo=False, **options)
+        theirs = by_torch(pair.torch, c, shift=2.4, infer_steps=27, **options)
         assert decoder.evaluations == len(options.get("timesteps", range(27)))
         assert reference_calls == []
         assert_near(ours["target_latents"], theirs.latents, l2=2e-6, what="latents")

@@ -8,12 +8,8 @@ import pytest
 from mlx.utils import tree_flatten
 
 from acestep.handler import AceStepHandler
-from acestep.models.checkpoint.config import read_config
-from acestep.models.mlx.dit_convert import convert_and_load
 from acestep.models.mlx.dit_fast import MLXFastDecoder
-from acestep.models.mlx.dit_generate import mlx_generate_diffusion
-from acestep.models.mlx.dit_model import MLXDiTDecoder
-from tests.fork_helper import random_conditions
+from tests.loop_helper import latents, load_mlx_decoder
 from tests.parity_helper import assert_near, relative_l2
 
 HALF_DTYPES = ("float16", "bfloat16")
@@ -24,41 +20,21 @@ def folder(request: pytest.FixtureRequest, tiny_root: Any) -> Path:
     return tiny_root("base", request.param) / "checkpoints" / "acestep-v15-base"
 
 
-def load(folder: Path, precision: str) -> MLXDiTDecoder:
-    decoder = MLXDiTDecoder.from_config(read_config(folder))
-    convert_and_load(folder, decoder, precision)
-    return decoder
-
-
-def latents(decoder: MLXDiTDecoder, guidance: float) -> Any:
-    c = random_conditions(decoder.config, 2, 75)
-    return mlx_generate_diffusion(
-        MLXFastDecoder(decoder),
-        c.states.numpy(),
-        c.context.numpy(),
-        tuple(c.noise.shape),
-        seed=1,
-        guidance_scale=guidance,
-        null_condition_emb_np=c.null.numpy(),
-        disable_tqdm=True,
-        infer_steps=8,
-        is_turbo=False,
-    )["target_latents"]
-
-
 @pytest.mark.parametrize("guidance", [1.0, 7.0], ids="guidance_{:g}".format)
 @pytest.mark.parametrize("precision", HALF_DTYPES)
 def test_latents_are_near_those_of_float32(folder: Path, precision: str, guidance: float) -> None:
-    near = latents(load(folder, precision), guidance)
+    near = latents(MLXFastDecoder(load_mlx_decoder(folder, precision)), guidance)
     assert near.dtype == "float32"
-    assert_near(near, latents(load(folder, "float32"), guidance), l2=2e-2, what="latents")
+    assert_near(
+        near, latents(MLXFastDecoder(load_mlx_decoder(folder, "float32")), guidance), l2=2e-2, what="latents"
+    )
 
 
 @pytest.mark.parametrize("precision", HALF_DTYPES)
 def test_matrices_alone_are_halved(folder: Path, precision: str) -> None:
     """Norms, tables, biases and both ends stay float32: they are small, and there it matters."""
-    whole = dict(tree_flatten(load(folder, "float32").parameters()))
-    half = dict(tree_flatten(load(folder, precision).parameters()))
+    whole = dict(tree_flatten(load_mlx_decoder(folder, "float32").parameters()))
+    half = dict(tree_flatten(load_mlx_decoder(folder, precision).parameters()))
     assert {str(value.dtype) for value in whole.values()} == {"mlx.core.float32"}
     for name, value in half.items():
         kept = (

@@ -17,15 +17,13 @@ from acestep.models.checkpoint.config import read_config
 from acestep.models.checkpoint.memory import weights_in_memory
 from acestep.models.checkpoint.precision import Precision
 from acestep.models.checkpoint.quantization import resolve_mlx_precision, stored_bits
-from acestep.models.mlx.dit_convert import convert_and_load
 from acestep.models.mlx.dit_fast import MLXFastDecoder
-from acestep.models.mlx.dit_generate import mlx_generate_diffusion
 from acestep.models.mlx.dit_model import MLXDiTDecoder
 from acestep.models.mlx.linear import project
 from acestep.models.mlx.quantize import quantize_layers
 from acestep.models.mlx.quantized_checkpoint import check_target, write_quantized
 from tests.checkpoint_forms import rewrite, rewrite_json, to_diffusers
-from tests.fork_helper import random_conditions
+from tests.loop_helper import latents, load_mlx_decoder
 from tests.parity_helper import assert_equal, assert_near, relative_l2
 
 BITS = pytest.mark.parametrize("bits", [8, 4], ids="{}_bits".format)
@@ -47,44 +45,22 @@ def plain_folder(tiny_root: Callable[..., Path], tmp_path: Path) -> Path:
     return shutil.copytree(tiny_root() / "checkpoints", tmp_path / "checkpoints") / "acestep-v15-base"
 
 
-def load(folder: Path, precision: str) -> MLXDiTDecoder:
-    decoder = MLXDiTDecoder.from_config(read_config(folder))
-    convert_and_load(folder, decoder, precision)
-    return decoder
-
-
-def latents(decoder: Any, guidance: float = 1.0) -> Any:
-    c = random_conditions(decoder.config, 2, 75)
-    return mlx_generate_diffusion(
-        decoder,
-        c.states.numpy(),
-        c.context.numpy(),
-        tuple(c.noise.shape),
-        seed=1,
-        guidance_scale=guidance,
-        null_condition_emb_np=c.null.numpy(),
-        disable_tqdm=True,
-        infer_steps=8,
-        is_turbo=False,
-    )["target_latents"]
-
-
 @BITS
 @pytest.mark.parametrize("guidance", [1.0, 7.0], ids="guidance_{:g}".format)
 def test_latents_are_near_those_of_float32_and_the_fast_decoder_is_the_reference(
     folder: Path, bits: int, guidance: float
 ) -> None:
-    decoder = load(folder, f"{bits}bit")
+    decoder = load_mlx_decoder(folder, f"{bits}bit")
     got = latents(MLXFastDecoder(decoder), guidance)
     assert_near(got, latents(decoder, guidance), l2=2e-6, what="fast to reference")
-    distance = relative_l2(got, latents(load(folder, "float32"), guidance))
+    distance = relative_l2(got, latents(load_mlx_decoder(folder, "float32"), guidance))
     assert 1e-3 < distance <= BOUNDS[bits]
 
 
 @BITS
 def test_all_large_matrices_are_quantised_and_nothing_else(folder: Path, bits: int) -> None:
     """In groups of 64, scales and biases in 16 bits; rows that are no multiple of 64 stay as they are."""
-    whole, decoder = load(folder, "float32"), load(folder, f"{bits}bit")
+    whole, decoder = load_mlx_decoder(folder, "float32"), load_mlx_decoder(folder, f"{bits}bit")
     layers = dict(decoder.named_modules())
     for name, plain in whole.named_modules():
         layer = layers[name]
@@ -135,16 +111,16 @@ def test_what_is_stored_is_what_is_quantised_while_loading(folder: Path, bits: i
     target = folder.with_name("converted")
     write_quantized(folder, target, bits)
     assert stored_bits(target) == bits
-    stored = dict(tree_flatten(load(target, f"{bits}bit").parameters()))
-    for name, value in tree_flatten(load(folder, f"{bits}bit").parameters()):
+    stored = dict(tree_flatten(load_mlx_decoder(target, f"{bits}bit").parameters()))
+    for name, value in tree_flatten(load_mlx_decoder(folder, f"{bits}bit").parameters()):
         assert_equal(stored[name], value, name)
 
 
 def test_both_layouts_can_be_stored(plain_folder: Path, tmp_path: Path) -> None:
     pipeline = to_diffusers(plain_folder, tmp_path / "pipeline")
     write_quantized(pipeline, tmp_path / "converted", 8)
-    stored = dict(tree_flatten(load(tmp_path / "converted", "8bit").parameters()))
-    for name, value in tree_flatten(load(plain_folder, "8bit").parameters()):
+    stored = dict(tree_flatten(load_mlx_decoder(tmp_path / "converted", "8bit").parameters()))
+    for name, value in tree_flatten(load_mlx_decoder(plain_folder, "8bit").parameters()):
         assert_equal(stored[name], value, name)
     message, loaded = AceStepHandler().initialize_service(tmp_path, str(tmp_path / "converted"), device="cpu")
     assert loaded, message
@@ -189,7 +165,7 @@ class TestRefusals:
 
     def refusal(self, folder: Path, precision: str = "8bit") -> str:
         with pytest.raises(CheckpointError) as refused:
-            load(folder, precision)
+            load_mlx_decoder(folder, precision)
         return str(refused.value)
 
     def test_other_group_size(self, converted: Path) -> None:
@@ -280,7 +256,7 @@ class TestRefusals:
 
 def test_large_activations_survive_quantised_weights(plain_folder: Path) -> None:
     """A gated MLP product of 137,000: what the layers take and return is float32."""
-    decoder = load(plain_folder, "8bit")
+    decoder = load_mlx_decoder(plain_folder, "8bit")
     layer: Any = decoder.layers[0].mlp.gate_proj
 
     x = 137_000 * mx.random.normal((1, 3, 64), key=mx.random.key(0))

@@ -6,7 +6,6 @@ AceStepPipeline, built from the same folders, is called from the audio on.
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ from acestep.models.mlx.model import POSTERIOR_DRAW
 from acestep.models.pytorch.loading import load_condition_encoder, load_decoder, load_text_encoder, load_vae
 from acestep.models.pytorch.loop import torch_generate_diffusion, without_trailing_zeros
 from acestep.models.pytorch.reference import round_timestep_frequencies
-from tests.fork_helper import Conditions, linspace_and_shift, random_conditions
+from tests.fork_helper import linspace_and_shift, random_conditions
+from tests.loop_helper import by_torch
 from tests.parity_helper import assert_equal, assert_near, relative_l2
 
 SEED = 11
@@ -48,18 +48,6 @@ def bare_pipeline(root: Path) -> Any:
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def by_loop(decoder: Any, c: Conditions, **options: Any) -> SimpleNamespace:
-    return torch_generate_diffusion(
-        decoder,
-        encoder_hidden_states=c.states,
-        context_latents=c.context,
-        noise=c.noise,
-        null_condition_emb=c.null,
-        disable_tqdm=True,
-        **options,
-    )
 
 
 def sample_of_mlx(posterior: Any, generator: Any = None) -> torch.Tensor:
@@ -148,7 +136,7 @@ class TestWhatIsHandedOver:
         hook = pair.torch.register_forward_pre_hook(
             lambda _module, _args, kwargs: seen.append(kwargs["timestep"][0].item()), with_kwargs=True
         )
-        result = by_loop(pair.torch, random_conditions(pair.config, 1, 5), infer_steps=steps, shift=shift)
+        result = by_torch(pair.torch, random_conditions(pair.config, 1, 5), infer_steps=steps, shift=shift)
         hook.remove()
         assert seen == result.timesteps == linspace_and_shift(steps, shift)
 
@@ -159,21 +147,21 @@ class TestWhatIsHandedOver:
         one = torch.ones(2)
         with torch.inference_mode():
             velocity = pair.torch(c.noise, one, one, c.states, c.context).sample
-        assert_equal(by_loop(pair.torch, c, infer_steps=1, shift=3.0).latents, c.noise - velocity)
+        assert_equal(by_torch(pair.torch, c, infer_steps=1, shift=3.0).latents, c.noise - velocity)
 
     @pytest.mark.parametrize("name", ["states", "context", "noise", "null"])
     def test_every_tensor_matters(self, load_pair: Any, name: str) -> None:
         pair = load_pair()
         c, other = (random_conditions(pair.config, 1, 9, seed=seed) for seed in (0, 1))
         run: dict[str, Any] = {"infer_steps": 2, "shift": 1.0, "guidance_scale": 4.0}
-        before = by_loop(pair.torch, c, **run).latents
+        before = by_torch(pair.torch, c, **run).latents
         setattr(c, name, getattr(other, name))
-        assert relative_l2(by_loop(pair.torch, c, **run).latents, before) > 1e-3
+        assert relative_l2(by_torch(pair.torch, c, **run).latents, before) > 1e-3
 
     def test_tensors_are_not_changed(self, load_pair: Any) -> None:
         pair = load_pair()
         c = random_conditions(pair.config, 1, 9)
-        by_loop(pair.torch, c, infer_steps=2, shift=1.0, guidance_scale=4.0)
+        by_torch(pair.torch, c, infer_steps=2, shift=1.0, guidance_scale=4.0)
         for name, value in vars(random_conditions(pair.config, 1, 9)).items():
             assert_equal(getattr(c, name), value, name)
 
@@ -181,16 +169,16 @@ class TestWhatIsHandedOver:
         pair = load_pair()
         c = random_conditions(pair.config, 1, 9)
         run: dict[str, Any] = {"infer_steps": 8, "shift": 3.0}
-        custom = by_loop(pair.torch, c, **run, timesteps=[1.0, 0.5, 0.0, 0.0])
+        custom = by_torch(pair.torch, c, **run, timesteps=[1.0, 0.5, 0.0, 0.0])
         assert custom.timesteps == [1.0, 0.5]
-        assert_equal(custom.latents, by_loop(pair.torch, c, infer_steps=2, shift=1.0).latents)
+        assert_equal(custom.latents, by_torch(pair.torch, c, infer_steps=2, shift=1.0).latents)
 
     def test_repeated_first_timestep_is_a_step_of_no_length(self, load_pair: Any) -> None:
         pair = load_pair()
         c = random_conditions(pair.config, 1, 9)
-        twice = by_loop(pair.torch, c, infer_steps=8, shift=3.0, timesteps=[1.0, 1.0, 0.5])
+        twice = by_torch(pair.torch, c, infer_steps=8, shift=3.0, timesteps=[1.0, 1.0, 0.5])
         assert twice.timesteps == [1.0, 1.0, 0.5]
-        assert_equal(twice.latents, by_loop(pair.torch, c, infer_steps=2, shift=1.0).latents)
+        assert_equal(twice.latents, by_torch(pair.torch, c, infer_steps=2, shift=1.0).latents)
 
     def test_bar_is_named(self, load_pair: Any, capsys: pytest.CaptureFixture[str]) -> None:
         pair = load_pair()
