@@ -142,6 +142,8 @@ class TestUnfinished:
         assert f"reused from {first}: 1 drums, 2 bass" in again.text
         assert {path: path.read_bytes() for path in before} == before, "the stopped run is left as it was"
         assert not (again.folder / "unfinished").exists()
+        drawn = (again.folder / "report.html").read_text()
+        assert all(f'src="{name}"' in drawn for name in SOUNDS)
         for stem, expected in zip(again.report["stems"], undisturbed.report["stems"], strict=True):
             assert {"velocity", "update"} < stem["distances"].keys()
             assert stem["distances"] == expected["distances"]
@@ -160,7 +162,7 @@ class TestUnfinished:
             (folder / "unfinished" / "2" / "tensors.npz").write_bytes(b"half of it")
         else:
             monkeypatch.setattr(inputs, "code_hash", lambda _: "another version")
-        again = run(Options(Path("unused.wav")), stopped, "latest")
+        again = run(Options(Path("unused.wav"), compare="none"), stopped, "latest", ["compare"])
         assert again.report["comparison"]["reused"] == ([] if damage == "code" else ["1 drums"])
         assert bits(again.folder) == bits(undisturbed.folder)
 
