@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from batch.results import Batch
-from smoke.html_report import environment
+from smoke.templates import environment
 
 TEMPLATE = "summary.html.j2"
 

@@ -6,29 +6,26 @@ to the sample, which comparing two sounds at one position needs.
 
 import base64
 import hashlib
-import math
 import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from acestep.constants import SAMPLE_RATE
 from smoke import words
 from smoke.pictures import RANGE_DB, colour_bar, height_of, schedule_svg
 from smoke.sounds import sounds_of
+from smoke.templates import environment, file_name
 
 TEMPLATE, PLAYER = "report.html.j2", "player.js"
 CONTEXT_FILE = "context.wav"
 SCHEDULES = {"wide": (900, 340), "narrow": (330, 300)}  # pixels of the page
 LABELLED_HZ = (100, 1000, 2000, 5000, 10000, 20000)
-LOWEST_DISTANCE = 1e-9  # where the bars of the distances begin; they end at 1
 
 
 def write_html(
@@ -103,16 +100,6 @@ def command_line(arguments: Sequence[str]) -> str:
     return shlex.join([sys.executable if python.startswith(os.pardir) else python, *arguments])
 
 
-def file_name(path: str) -> str:
-    """The last part of a path of any system."""
-    return path.replace("\\", "/").rpartition("/")[2]
-
-
-def not_silent(stem: Mapping[str, Any]) -> bool:
-    """What the check of the level found."""
-    return next(check["holds"] for check in stem["checks"] if check["name"] == "sound")
-
-
 def failing(report: Mapping[str, Any]) -> list[str]:
     """The checks that fail, of several stems with the stem."""
     stems = report["stems"]
@@ -148,36 +135,3 @@ def versions(run: Mapping[str, str], reference: Mapping[str, str], tf32: str) ->
     if run == reference:
         return {"Versions": of_run}
     return {"Versions of the run": of_run, "Versions of PyTorch's side": reference}
-
-
-@cache
-def environment(*folders: Path) -> jinja2.Environment:
-    """Escapes everything that is not Markup; a name that a template is not given is an error.
-
-    folders: of templates, besides the smoke run's own.
-    """
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters.update(
-        clock=words.clock,
-        dbfs=words.dbfs,
-        distance=words.distance,
-        file_name=file_name,
-        gigabytes=words.gigabytes,
-        not_silent=not_silent,
-        place=place,
-        seconds=words.seconds,
-    )
-    return made
-
-
-def place(distance: float) -> float:
-    """Where a distance is on the bars' logarithmic scale, 0 to 100 %; at the end where it is no number."""
-    if not math.isfinite(distance):
-        return 100.0
-    return min(100.0, 100 - 100 * math.log10(max(distance, LOWEST_DISTANCE)) / math.log10(LOWEST_DISTANCE))
