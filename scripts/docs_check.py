@@ -41,11 +41,15 @@ class Block:
 
 
 def blocks_of(path: Path, name: str) -> list[Block]:
-    """The blocks of one document; ValueError for a comment that is not understood."""
+    """The blocks of one document; ValueError for a note that is not understood and for commands with a comment."""
     content = path.read_text(encoding="utf-8")
     blocks = []
     for match in BLOCK.finditer(content):
         place = f"{name}:{content.count(chr(10), 0, match.start('text'))}"
+        if re.search(r"(^|\s)#", match["text"]):
+            raise ValueError(
+                f"{place}: a comment among commands, which zsh on a Mac does not accept at its prompt"
+            )
         note = match["note"] or ""
         if expected := re.fullmatch(r"exit (\d+)", note):
             blocks.append(Block(place, match["text"], exit_status=int(expected[1])))

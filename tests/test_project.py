@@ -6,6 +6,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+from docs_check import DOCUMENTS, blocks_of
+
 import patches
 from smoke.judge import PRECISION_BOUNDS
 
@@ -49,6 +52,14 @@ def test_the_lock_has_a_hash_for_every_version() -> None:
         for entry in entries[1:]:
             assert "==" in entry.splitlines()[0]
             assert "--hash=sha256:" in entry
+
+
+@pytest.mark.parametrize(
+    "path", [path for entry in DOCUMENTS for path in sorted(ROOT.glob(entry))], ids=lambda path: path.name
+)
+def test_commands_of_the_documents_can_be_run_by_a_script(path: Path) -> None:
+    """What is wrong with a command's form is found here, what is wrong with the command by `make docs-check`."""
+    assert all(block.text.strip() for block in blocks_of(path, path.name))
 
 
 def test_the_bounds_of_the_precisions_are_those_of_the_page() -> None:
