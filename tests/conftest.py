@@ -23,6 +23,17 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 RATE = 48_000
 FRAME = 1920  # samples
+NOT_NEEDED_ON_MLX = ("torch", "diffusers", "transformers", "accelerate")
+HIDE = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -149,3 +160,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.subprocess)
         elif "tiny_root" in getattr(item, "fixturenames", ()) or path.endswith("test_edit_shapes.py"):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def environment_without_torch(tmp_path: Path) -> dict[str, str]:
+    """For a process that is to find none of NOT_NEEDED_ON_MLX, and for those that it starts."""
+    folder = tmp_path / "without_torch"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HIDE.format(names=NOT_NEEDED_ON_MLX))  # imported at every start
+    return {**os.environ, "PYTHONPATH": str(folder)}

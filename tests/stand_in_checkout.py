@@ -307,6 +307,7 @@ def write_checkout(root: Path, **habits: object) -> Path:
         "acestep/inference.py": INFERENCE,
         "acestep/models/__init__.py": "",
         "acestep/models/mlx/__init__.py": MLX,
+        "acestep/models/base/configuration_stand_in.py": "",
         "acestep/models/base/modeling_stand_in.py": f"import math, {habits.get('model_imports', 'json')}\n",
         "loguru.py": LOGURU,
         "acestep/habits.json": json.dumps(habits),

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from smoke.run import Run
 from smoke.watch import AUDIO_CODES
 
@@ -29,9 +31,9 @@ def _context(run: Run, root: Path, checkpoint: Path) -> str:
     from acestep.models.checkpoint.config import read_config
     from acestep.models.checkpoint.silence import load_silence_latent
 
-    source, _ = run.tensors["context_latents"].chunk(2, dim=-1)
+    source, _ = np.split(run.tensors["context_latents"], 2, axis=-1)
     silence = load_silence_latent(checkpoint, read_config(checkpoint))[:, : source.shape[1]]
-    if silence.shape != source.shape or not (source.numpy() == silence).all():
+    if silence.shape != source.shape or not (source == silence).all():
         return ""
     return (
         "the context audio never reached the decoder: every frame of it was silence, and the stem fits its length "

@@ -147,7 +147,7 @@ class Reference:
 
         from acestep.models.pytorch.loop import torch_generate_diffusion
 
-        given = {name: run.tensors[name].to(self.device) for name in INPUTS}
+        given = {name: run.to_torch(name).to(self.device) for name in INPUTS}
         asked = (request.steps, request.shift, request.guidance_scale)
         same = bool(self._given) and all(torch.equal(given[name], self._given[name]) for name in INPUTS)
         if not same or asked != self._asked:
@@ -165,7 +165,7 @@ class Reference:
             )
         return Distances(
             schedule=schedule_distance(run.timesteps, self._result.timesteps),
-            latents=relative_l2(run.tensors["target_latents"], self._result.latents.cpu()),
+            latents=relative_l2(run.to_torch("target_latents"), self._result.latents.cpu()),
             pytorch_timesteps=self._result.timesteps,
         )
 

@@ -19,7 +19,7 @@ KERNEL_REACH, UNITS_REACH = 3, 3 * (1 + 3 + 9)
 
 def noise_distance(request: Request, run: Run) -> float | None:
     """Largest |difference| of the run's noise to that of its seed; None where that is not known, on PyTorch's GPUs."""
-    noise = run.tensors["noise"].numpy()
+    noise = run.tensors["noise"]
     if request.backend == "mlx":
         from acestep.models.mlx.dit_generate import draw_noise
 
@@ -48,7 +48,7 @@ def decoded_distance(vae: Any, run: Run, wav: Path) -> float:
     """
     with wav.open("rb") as file:
         stem, _ = soundfile.read(file, dtype="float32", always_2d=True)
-    latents = run.tensors["target_latents"]
+    latents = run.to_torch("target_latents")
     frames = min(latents.shape[1], len(stem) // SAMPLES_PER_FRAME)
     if not frames:
         return float("inf")

@@ -52,7 +52,7 @@ class Run:
     seconds_a_step: float
     time_costs: Mapping[str, float]
     stem: Mapping[str, Any]
-    tensors: Mapping[str, "torch.Tensor"]
+    tensors: Mapping[str, "np.ndarray"]
     fallback: str | None = None
     notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -70,16 +70,21 @@ class Run:
         """Decoder evaluations, counted at the decoder."""
         return len(self.timesteps)
 
+    def to_torch(self, name: str) -> "torch.Tensor":
+        """One of `tensors` for the comparison, which alone needs PyTorch."""
+        import torch
+
+        return torch.from_numpy(self.tensors[name])
+
 
 def read_run(request: Request, folder: Path) -> tuple[Run, "np.ndarray"]:
     """A run whose process wrote `folder`, and its stem, float32 [samples, 2]."""
     import numpy as np
-    import torch
 
     seen = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     with np.load(folder / "tensors.npz") as arrays:
-        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    stem = tensors.pop("stem").numpy().T
+        tensors = {name: arrays[name] for name in arrays.files}
+    stem = tensors.pop("stem").T
     steps = folder / "steps"
     run = Run(
         requested=request.steps,

@@ -63,7 +63,7 @@ def updates(request: Request, run: Run) -> list[float]:
         last = step + 1 == run.evaluated
         t_next = 0.0 if last else run.timesteps[step + 1]
         following = latents - guidance(branches) * (t - t_next)
-        latents, *branches = (run.tensors["target_latents"],) if last else recorded(run, step + 1)
+        latents, *branches = (run.to_torch("target_latents"),) if last else recorded(run, step + 1)
         distances.append(relative_l2(latents, following))
     return distances
 
@@ -85,13 +85,13 @@ def velocities(reference: Reference, run: Run, steps: Sequence[int]) -> "list[tu
     """
     import torch
 
-    states = run.tensors["encoder_hidden_states"]
-    conditions = [states, run.tensors["null_condition_emb"].expand_as(states)]
+    states = run.to_torch("encoder_hidden_states")
+    conditions = [states, run.to_torch("null_condition_emb").expand_as(states)]
     items = []
     for step in steps:
         latents, *branches = recorded(run, step)
         t = torch.full((len(latents),), run.timesteps[step])
-        context = run.tensors["context_latents"]
+        context = run.to_torch("context_latents")
         items += [
             (latents, context, condition, t) for condition, _ in zip(conditions, branches, strict=False)
         ]
@@ -159,10 +159,10 @@ def timesteps_of_pytorch(decoder: Any, request: Request, run: Run) -> list[float
         fake,
         infer_steps=request.steps,
         shift=request.shift,
-        noise=run.tensors["noise"][:, :1],
-        context_latents=run.tensors["context_latents"][:, :1],
-        encoder_hidden_states=run.tensors["encoder_hidden_states"][:, :1],
-        null_condition_emb=run.tensors["null_condition_emb"],
+        noise=run.to_torch("noise")[:, :1],
+        context_latents=run.to_torch("context_latents")[:, :1],
+        encoder_hidden_states=run.to_torch("encoder_hidden_states")[:, :1],
+        null_condition_emb=run.to_torch("null_condition_emb"),
         disable_tqdm=True,
     )
     return list(result.timesteps)

@@ -69,9 +69,14 @@ def absent(names: Iterable[str]) -> list[str]:
 
 
 def model_code_imports(root: Path) -> set[str]:
-    """Top-level modules that the tree's model code imports; transformers loads that code late, with the weights."""
-    names = set()
+    """Top-level modules that upstream's model code imports; transformers loads that code late, with the weights.
+
+    It has its configuration beside it; the fork's, which runs where PyTorch is chosen, has none.
+    """
+    names: set[str] = set()
     for path in root.glob("acestep/models/*/modeling_*.py"):
+        if not any(path.parent.glob("configuration_*.py")):
+            continue
         for node in ast.parse(path.read_bytes()).body:
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}

@@ -49,11 +49,11 @@ def run_mlx(tmp_path: Path, load_pair: Callable[..., Any]) -> Callable[..., Run]
             disable_tqdm=True,
         )
         tensors = {
-            "noise": torch.from_numpy(result["noise"]),
-            "context_latents": conditions.context,
-            "encoder_hidden_states": conditions.states,
-            "null_condition_emb": conditions.null,
-            "target_latents": torch.from_numpy(result["target_latents"]),
+            "noise": result["noise"],
+            "context_latents": conditions.context.numpy(),
+            "encoder_hidden_states": conditions.states.numpy(),
+            "null_condition_emb": conditions.null.numpy(),
+            "target_latents": result["target_latents"],
         }
         return Run(
             STEPS, calls.timesteps, "cpu", 0.1, {}, STEM, tensors, steps=folder, not_recorded=calls.not_recorded

@@ -460,7 +460,7 @@ class TestDefaults:
         assert failed["dcw"].startswith("the wavelet correction (DCW) is on by default, and base models")
         assert "give dcw_enabled=False, update to b751bd2 (2026-08-16) or later, or run " in failed["dcw"]
         assert apply_command(tmp_path / "tree", "dcw") in failed["dcw"]
-        noise, latents = (run.tensors[name].numpy() for name in ("noise", "target_latents"))
+        noise, latents = (run.tensors[name] for name in ("noise", "target_latents"))
         assert np.allclose(latents, as_usual(noise, corrected=True), atol=1e-5)
 
         for path in (EXECUTE, DIFFUSION, GENERATE):  # the kit looks for them
@@ -469,7 +469,7 @@ class TestDefaults:
         assert kit(["apply", str(tmp_path / "tree"), "--series", "dcw"]) == 0
         run, failed = judged()
         assert failed == {}
-        assert np.allclose(run.tensors["target_latents"].numpy(), as_usual(noise, corrected=False), atol=1e-6)
+        assert np.allclose(run.tensors["target_latents"], as_usual(noise, corrected=False), atol=1e-6)
 
     def test_the_correction_is_switched_off_where_that_is_asked_for(
         self, judged: Callable[..., tuple[Run, dict[str, str]]]
@@ -477,7 +477,7 @@ class TestDefaults:
         run, failed = judged("dcw", corrects=True)
         assert failed == {}
         assert "switched off by --without dcw: dcw_enabled=False" in run.notes
-        noise, latents = (run.tensors[name].numpy() for name in ("noise", "target_latents"))
+        noise, latents = (run.tensors[name] for name in ("noise", "target_latents"))
         assert np.allclose(latents, as_usual(noise, corrected=False), atol=1e-6)
 
     def test_a_correction_that_a_checkout_does_not_have_is_not_judged(
@@ -531,21 +531,20 @@ class TestDefaults:
 
 
 def test_a_context_that_became_silence_fails(tiny_root: Callable[..., Path]) -> None:
-    import torch
 
     from acestep.models.checkpoint.config import read_config
     from acestep.models.checkpoint.silence import load_silence_latent
 
     folder = tiny_root() / "checkpoints" / "acestep-v15-base"
-    silence = torch.from_numpy(load_silence_latent(folder, read_config(folder))[:, :6])
+    silence = load_silence_latent(folder, read_config(folder))[:, :6]
 
-    def found(source: torch.Tensor) -> str:
-        context = torch.cat([source, torch.ones_like(source)], dim=-1)
+    def found(source: np.ndarray) -> str:
+        context = np.concatenate([source, np.ones_like(source)], axis=-1)
         options: dict[str, Any] = {"dcw": None, "language_model": None, "replaced_defaults": {}}
         run = Run(7, [1.0] * 7, "cpu", 0.1, {}, {}, {"context_latents": context}, options=options)
         return with_findings(run, Path("its checkout"), folder).findings["context"]
 
-    kept = silence.clone()
+    kept = silence.copy()
     kept[:, 3] += 0.1
     assert found(kept) == ""
     assert found(silence) == (
@@ -742,7 +741,7 @@ def decoded(tiny_root: Callable[..., Path], tmp_path: Path) -> Callable[[int], A
         latents = torch.randn(1, frames, 8, generator=torch.Generator().manual_seed(frames))
         with torch.inference_mode():
             sound = vae.decode(latents.transpose(1, 2)).sample[0].numpy().T
-        run = Run(1, [1.0], "cpu", 0.1, {}, {}, {"target_latents": latents})
+        run = Run(1, [1.0], "cpu", 0.1, {}, {}, {"target_latents": latents.numpy()})
         wav = tmp_path / "stem.wav"
         write_wav(wav, 0.3 * sound / np.abs(sound).max())
         return vae, run, wav
@@ -764,7 +763,9 @@ def test_a_stem_that_is_the_context_or_of_other_latents_is_told(decoded: Callabl
     from smoke.origin import decoded_distance
 
     vae, run, wav = decoded(150)
-    other = Run(1, [1.0], "cpu", 0.1, {}, {}, {"target_latents": run.tensors["target_latents"].flip(1)})
+    other = Run(
+        1, [1.0], "cpu", 0.1, {}, {}, {"target_latents": np.flip(run.tensors["target_latents"], 1).copy()}
+    )
     assert decoded_distance(vae, other, wav) > 10 * DECODED_BOUND
     assert decoded_distance(vae, run, FORK.parent / "scripts" / "smoke.wav") > 10 * DECODED_BOUND
 
