@@ -13,10 +13,10 @@ from ..harness.child import Reply, imports_are_kept, serve
 
 
 def main() -> None:
-    serve(_answer)
+    serve(answer)
 
 
-def _answer(request: dict[str, Any], reply: Reply) -> None:
+def answer(request: dict[str, Any], reply: Reply) -> None:
     from ..harness.imports import CannotProbe
 
     try:

@@ -1,6 +1,7 @@
 """A process that has imported torch and MLX and forks for each job, so that many checkouts can be run quickly.
 
-Jobs: "probe", the very code that the child process of `verify` runs, and "count", see independent_count.py.
+Jobs: "verify.probe" and "doctor.probe", the very code that a child process of these verbs runs, and "count", see
+independent_count.py.
 """
 
 from __future__ import annotations
@@ -16,12 +17,21 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from patches.harness.process import ChildResult, Limits
 
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 60
 COUNT = "tests.patches.independent_count"
-PROBE = ("patches.verify.probe", "patches.verify.runs")
+LOADED = (
+    "patches.verify.probe",
+    "patches.verify.runs",
+    "patches.doctor.probe",
+    "patches.doctor.checkout",
+    COUNT,
+)
 
 
 class ForkServer:
@@ -44,6 +54,13 @@ class ForkServer:
         assert "failed" not in answer, answer["failed"]
         return answer["answer"]
 
+    def run_module(self, module: str, request: dict[str, Any], limits: Limits | None = None) -> ChildResult:
+        """In place of `patches.harness.process.run_module`; without its limits, and with a network."""
+        from patches.harness.process import ChildResult
+
+        answers = self.ask(module, request=request)
+        return ChildResult(tuple(answers), None if answers else "ended with status 1")
+
     def close(self) -> None:
         self._process.communicate()
 
@@ -51,7 +68,7 @@ class ForkServer:
 def serve() -> None:
     sys.path.insert(0, str(REPOSITORY))
     # imported before the first fork; no operation of MLX may run in this process
-    for name in ("mlx.core", "torch", *PROBE, COUNT):
+    for name in LOADED:
         importlib.import_module(name)
 
     answers = os.dup(1)
@@ -84,10 +101,10 @@ def _in_a_fork(request: dict[str, Any]) -> bytes:
 
 
 def _do(job: str, **arguments: Any) -> Any:
-    if job == "probe":
+    if job != "count":
         answers: list[dict[str, Any]] = []
-        with contextlib.suppress(Exception):  # the real child process then ends without an answer
-            sys.modules[PROBE[0]].answer(arguments["request"], answers.append)
+        with contextlib.suppress(Exception):  # the real child process then ends without a further answer
+            sys.modules[f"patches.{job}"].answer(arguments["request"], answers.append)
         return answers
     count = sys.modules[COUNT].count
     for name in [name for name in sys.modules if "patches" in name]:

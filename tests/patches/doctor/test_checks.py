@@ -9,8 +9,9 @@ import pytest
 from patches.cli import main
 from patches.doctor.finding import DEFECT, FINE, SKIPPED
 from patches.doctor.registry import CHECKS
-from patches.doctor.report import Report, examine, render
-from tests.patches.mini_application import APPLICATION, MASKS, MODEL, SICK, WELL
+from patches.doctor.report import Report, render
+from tests.patches.doctor.conftest import FORK, RunDoctor, examined
+from tests.patches.mini_application import APPLICATION, MASKS, MODEL, OLD, SICK, WELL
 
 pytestmark = pytest.mark.subprocess
 
@@ -73,26 +74,28 @@ def test_table_covers_every_check() -> None:
     assert list(VERDICTS) == [check.name for check in CHECKS]
 
 
-@pytest.mark.parametrize("name", VERDICTS)
-def test_of_an_application_before_guidance_on_mlx(name: str, before_guidance: Report) -> None:
-    assert verdicts(before_guidance)[name] == VERDICTS[name][0], observed(before_guidance, name)
-
-
-@pytest.mark.parametrize("name", VERDICTS)
-def test_of_an_application_with_every_later_defect(name: str, all_defects: Report) -> None:
-    assert verdicts(all_defects)[name] == VERDICTS[name][1], observed(all_defects, name)
-    assert observed(all_defects, name).endswith(OBSERVED.get(name, ""))
-
-
-def test_steps_and_momentum_are_described(before_guidance: Report) -> None:
+def test_of_an_application_before_guidance_on_mlx(run_doctor: RunDoctor, tmp_path: Path) -> None:
+    before_guidance = examined(run_doctor, OLD, tmp_path)
+    expected = {name: old for name, (old, _) in VERDICTS.items()}
+    assert verdicts(before_guidance) == expected, render(before_guidance)
     assert observed(before_guidance, "steps") == "8, 8, 8 evaluated, at other timesteps"
     assert observed(before_guidance, "recorded-steps") == "a record of 50, 8 evaluated"
     assert observed(before_guidance, "apg-momentum").startswith("MLX applies no guidance here")
 
 
-@pytest.mark.parametrize("report", ["no_defects", "fork"])
-def test_of_an_application_without_defects_is_all_fine(report: str, request: pytest.FixtureRequest) -> None:
-    found: Report = request.getfixturevalue(report)
+def test_of_an_application_with_every_later_defect(all_defects: Report) -> None:
+    assert verdicts(all_defects) == {name: late for name, (_, late) in VERDICTS.items()}, render(all_defects)
+    for name, end in OBSERVED.items():
+        assert observed(all_defects, name).endswith(end)
+
+
+def test_of_an_application_without_defects_is_all_fine(run_doctor: RunDoctor, tmp_path: Path) -> None:
+    found = examined(run_doctor, WELL, tmp_path)
+    assert verdicts(found) == dict.fromkeys(VERDICTS, FINE), render(found)
+
+
+def test_of_the_fork_is_all_fine(run_doctor: RunDoctor) -> None:
+    found = run_doctor(FORK)
     assert verdicts(found) == dict.fromkeys(VERDICTS, FINE), render(found)
 
 
@@ -107,7 +110,7 @@ def test_correction_is_shown_to_grow_with_the_steps(all_defects: Report) -> None
     assert added[-1] > 0.1
 
 
-def test_units_are_those_of_a_checkout_at_192_khz(tmp_path: Path) -> None:
+def test_units_are_those_of_a_checkout_at_192_khz(tmp_path: Path, run_doctor: RunDoctor) -> None:
     """One frame is 1920 samples, so that a second has 100 frames."""
     application = (
         WELL.edited(APPLICATION, ("self.lora_loaded = False\n", "self.sample_rate = 192_000\n"))
@@ -121,16 +124,16 @@ def test_units_are_those_of_a_checkout_at_192_khz(tmp_path: Path) -> None:
         )
     )
     names = ["context-audio", "chunk-mask", "short-context", "cover-noise-strength", "thinking"]
-    report = examine(application.write(tmp_path), names)
+    report = run_doctor(application.write(tmp_path), names)
     assert verdicts(report) == dict.fromkeys(sorted(names, key=list(VERDICTS).index), FINE), render(report)
     assert observed(report, "short-context").startswith(
         "frames of the source put back between the steps, 0.75 s: MLX 0, PyTorch 0"
     )
 
 
-def test_another_momentum_of_its_own_pytorch_is_named(tmp_path: Path) -> None:
+def test_another_momentum_of_its_own_pytorch_is_named(tmp_path: Path, run_doctor: RunDoctor) -> None:
     application = WELL.edited(MODEL, ("without - 0.75 * memory", "without - 0.0 * memory"))
-    report = examine(application.write(tmp_path), ["apg-momentum"])
+    report = run_doctor(application.write(tmp_path), ["apg-momentum"])
     assert verdicts(report) == {"apg-momentum": FINE}
     assert observed(report, "apg-momentum").endswith("; this checkout's own PyTorch has momentum +0")
 
@@ -160,11 +163,13 @@ HEUN_BY_METHOD = (
     ],
     ids=["Euler on MLX", "Heun on both"],
 )
-def test_heun_that_is_chosen_by_infer_method(on_mlx: str, verdict: str, seen: str, tmp_path: Path) -> None:
+def test_heun_that_is_chosen_by_infer_method(
+    on_mlx: str, verdict: str, seen: str, tmp_path: Path, run_doctor: RunDoctor
+) -> None:
     application = WELL.edited(MODEL, *HEUN_BY_METHOD).edited(
         "generate", *WITHOUT_SAMPLER, ("sampler_mode == 'heun'", on_mlx)
     )
-    report = examine(application.write(tmp_path), ["heun"])
+    report = run_doctor(application.write(tmp_path), ["heun"])
     assert verdicts(report) == {"heun": verdict}, render(report)
     assert observed(report, "heun").startswith(seen)
 
@@ -174,19 +179,23 @@ def test_heun_that_is_chosen_by_infer_method(on_mlx: str, verdict: str, seen: st
     [("infer_method == 'sde'", "PyTorch adds none; MLX 0.9"), ("False", "PyTorch adds none; MLX adds none")],
     ids=["in PyTorch", "on both"],
 )
-def test_sde_that_adds_no_noise_is_a_defect(on_mlx: str, seen: str, tmp_path: Path) -> None:
+def test_sde_that_adds_no_noise_is_a_defect(
+    on_mlx: str, seen: str, tmp_path: Path, run_doctor: RunDoctor
+) -> None:
     """Without new noise the latents have the very level that SDE would give them."""
     application = WELL.edited(MODEL, ('if infer_method == "sde":', "if False:"))
     application = application.edited("generate", ("if infer_method == 'sde':", f"if {on_mlx}:"))
-    report = examine(application.write(tmp_path), ["sde"])
+    report = run_doctor(application.write(tmp_path), ["sde"])
     assert verdicts(report) == {"sde": DEFECT}
     assert observed(report, "sde").startswith(seen)
 
 
-def test_after_both_series_the_defects_without_a_patch_are_left(tmp_path: Path) -> None:
+def test_after_both_series_the_defects_without_a_patch_are_left(
+    tmp_path: Path, run_doctor: RunDoctor
+) -> None:
     root = str(SICK.write(tmp_path))
     assert main(["apply", root]) == main(["apply", root, "--series", "lego"]) == 0
-    report = examine(tmp_path)
+    report = run_doctor(tmp_path)
     left = [check for check, finding in report.findings if finding.verdict == DEFECT]
     assert [check.name for check in left] == [
         "chunk-mask",

@@ -35,11 +35,8 @@ def test_application_that_cannot_run_is_skipped_with_the_reason(tmp_path: Path) 
     )
 
 
-@pytest.mark.slow
 def test_time_limit_is_reported(tmp_path: Path) -> None:
-    endless = SICK.edited("acestep/inference.py", ("import random\n", "import time\ntime.sleep(60)\n"))
-    report = examine(endless.write(tmp_path), ["prompt"], time_limit=4.0)
-    assert found(report, "prompt") == (
-        SKIPPED,
-        "the child process was still running after 4 s and was stopped",
-    )
+    """So short that not even torch is imported."""
+    report = examine(SICK.write(tmp_path), ["prompt"], time_limit=0.2)
+    assert report.findings == ()
+    assert report.problem == "the child process was still running after 0.2 s and was stopped"

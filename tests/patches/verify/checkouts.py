@@ -285,3 +285,8 @@ def patched(era: str) -> Checkout:
             "    for step_idx in range(num_steps):\n",
         ),
     )
+
+
+def at_import(code: str) -> Checkout:
+    """The checkout of 82a5d84, with `code` run when generate is imported."""
+    return patched("82a5d84").edited("generate", ("import numpy as np\n", f"import numpy as np\n\n{code}\n"))

@@ -25,14 +25,17 @@ Choice = Callable[[list[Case]], list[Case]]
 @contextmanager
 def modules_of_a_checkout() -> Iterator[None]:
     """Whatever a checkout imports or stubs is gone afterwards; mx.compile is mx.compile again."""
-    compile_of_mlx = mx.compile
+    compile_of_mlx, path = mx.compile, list(sys.path)
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "acestep"}
     try:
         yield
     finally:
         mx.compile = compile_of_mlx
+        beside = tuple(f"{folder}/" for folder in sys.path if folder not in path)
+        sys.path[:] = path
         for name, module in list(sys.modules.items()):
-            if name.split(".")[0] == "acestep" or isinstance(module, StubModule):
+            is_beside = bool(beside) and str(getattr(module, "__file__", "")).startswith(beside)
+            if name.split(".")[0] == "acestep" or isinstance(module, StubModule) or is_beside:
                 del sys.modules[name]
         sys.modules.update(kept)
 
@@ -54,14 +57,17 @@ def in_these_ways(runs: Collection[str]) -> Choice:
 
 @pytest.fixture
 def verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., VerifyReport]:
-    """verify(checkout, chosen, **options): the report, made in this process; of the cases, those that `chosen` returns
-    or, where it is a set, the base cases that run in one of these ways and the cases of the other models."""
+    """verify(checkout or its folder, chosen, **options): the report, made in this process; of the cases, those that
+    `chosen` returns or, where it is a set, the base cases that run in one of these ways and those of other models."""
     monkeypatch.setattr(run, "run_module", run_here)
 
-    def make(checkout: Checkout, chosen: Choice | Collection[str] = list, **options: Any) -> VerifyReport:
+    def make(
+        checkout: Checkout | Path, chosen: Choice | Collection[str] = list, **options: Any
+    ) -> VerifyReport:
         choose = chosen if callable(chosen) else in_these_ways(chosen)
         monkeypatch.setattr(run, "plan_cases", lambda *arguments: choose(plan_cases(*arguments)))
-        root = tmp_path / f"checkout_{len(list(tmp_path.iterdir()))}"
-        return verify_checkout(checkout.write(root), **options)
+        if isinstance(checkout, Checkout):
+            checkout = checkout.write(tmp_path / f"checkout_{len(list(tmp_path.iterdir()))}")
+        return verify_checkout(checkout, **options)
 
     return make

@@ -12,9 +12,10 @@ from patches.harness.process import ChildResult
 from patches.verify import VerifyReport, render_report, run, verify_checkout
 from patches.verify.cases import FURTHER, FURTHER_STEPS, FURTHER_TIMESTEPS, Case, Observation, plan_cases
 from patches.verify.judge import CaseResult, judge
-from tests.patches.verify.checkouts import Checkout, patched
+from tests.patches.verify.checkouts import Checkout, at_import, patched
 from tests.patches.verify.cuts import (
     CALL_GENERATE,
+    COUNT,
     CURRENT,
     FETCH,
     FORWARD,
@@ -231,6 +232,11 @@ def test_rows_of_one_evaluation_that_have_several_timesteps_are_told(verify: Ver
             id="part_missing",
         ),
         pytest.param(
+            at_import("import sys\nsys.exit('needs a GPU')"),
+            "acestep/models/mlx/dit_generate.py does not import: SystemExit: needs a GPU (dit_generate.py:4)",
+            id="sys_exit",
+        ),
+        pytest.param(
             patched("88c9f20").edited(
                 "diffusion", (CALL_GENERATE, f"        self.show_progress()\n{CALL_GENERATE}")
             ),
@@ -260,9 +266,33 @@ def test_checkout_that_cannot_be_run_is_a_problem(verify: Verify, checkout: Chec
     assert render_report(report).endswith(f" cannot be run, because {problem}")
 
 
+@pytest.mark.parametrize("value", ["False", "'fast'"])
+@pytest.mark.parametrize("beside", [True, False], ids=["beside-acestep", "not-installed"])
+def test_setting_of_another_module_decides_as_it_would_in_the_application(
+    verify: Verify, tmp_path: Path, value: str, beside: bool
+) -> None:
+    """A stub in its place would let the steps pass, whatever the setting is."""
+    condition = "not library_settings.MODE" if value == "False" else "library_settings.MODE == 'fast'"
+    checkout = at_import("import library_settings").edited(
+        "generate",
+        (COUNT, f"{COUNT}    if {condition}:\n        num_steps = min(num_steps, 5)\n"),
+    )
+    root = checkout.write(tmp_path / "checkout")
+    if beside:
+        (root / "library_settings.py").write_text(f"MODE = {value}\n")
+    report = verify(root, {IN_ORDER}, steps=(8,))
+    assert not report.honoured
+    assert (report.problem is None) == beside
+    if not beside:
+        assert report.problem == (
+            "what it runs depends on library_settings.MODE, of what is not installed here; install it"
+        )
+
+
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
+        pytest.param(None, "ended without an answer", id="nothing"),
         pytest.param({}, "gave an answer of another form", id="empty"),
         pytest.param({"observations": 5, "versions": {}}, "gave an answer of another form", id="number"),
         pytest.param(
@@ -274,10 +304,11 @@ def test_checkout_that_cannot_be_run_is_a_problem(verify: Verify, checkout: Chec
         pytest.param({"observations": [], "versions": {}}, "answered for 0 of", id="too_few"),
     ],
 )
-def test_forged_answer_is_a_problem(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: dict[str, object], problem: str
+def test_forged_or_missing_answer_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: dict[str, object] | None, problem: str
 ) -> None:
-    monkeypatch.setattr(run, "run_module", lambda *_: ChildResult((data,), None))
+    answers = () if data is None else (data,)
+    monkeypatch.setattr(run, "run_module", lambda *_: ChildResult(answers, None))
     report = verify_checkout(patched("88c9f20").write(tmp_path / "checkout"))
     assert not report.honoured
     assert report.problem is not None
