@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 from .edits import AddBlock, break_before, end_of_line, indent_before, unit_of
 from .lists import parameters_of
 from .local_names import binds, calls_by_local_name
-from .source import Source
+from .source import Source, nodes_of
 from .states import CannotEdit
 
 
 def functions_named(source: Source, name: str) -> list[ast.FunctionDef]:
     """The definitions of `name` that can run: not those for type checkers alone."""
-    return [
-        node
-        for node in _running(source.tree)
-        if isinstance(node, ast.FunctionDef) and node.name == name and not _is_overload(node)
-    ]
+    return [node for node in _running_functions(source.tree) if node.name == name and not _is_overload(node)]
 
 
 def the_function(source: Source, name: str) -> ast.FunctionDef:
@@ -34,14 +31,14 @@ def calls_of(source: Source, name: str, inside: ast.AST | None = None) -> list[a
     after `g = self.f` in a function that does nothing else with `g`."""
     aliases = {
         alias.asname: alias.name
-        for node in ast.walk(source.tree)
+        for node in nodes_of(source.tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.asname
     }
     by_local_name = {id(call) for call in calls_by_local_name(source, name)}
     found = []
-    for node in ast.walk(inside or source.tree):
+    for node in nodes_of(inside or source.tree):
         match node:
             case ast.Call(func=ast.Attribute(attr=called)):
                 pass
@@ -58,7 +55,7 @@ def assignments_of(function: ast.FunctionDef, name: str) -> list[ast.Assign]:
     """The statements `name = ...` in a function; `name` may have dots."""
     return [
         node
-        for node in ast.walk(function)
+        for node in nodes_of(function)
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]
     ]
 
@@ -78,14 +75,14 @@ def require_parameters(function: ast.FunctionDef, *names: str) -> None:
 
 def bound_names(node: ast.AST) -> set[str]:
     """Every name that is given a value somewhere below `node`: assigned, imported, defined or a parameter."""
-    return {name for inner in ast.walk(node) for name in binds(inner)}
+    return {name for inner in nodes_of(node) for name in binds(inner)}
 
 
 def outer_names(function: ast.FunctionDef) -> set[str]:
     """Names that a function reads from its module, or declares to be the module's."""
-    read = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    read = {n.id for n in nodes_of(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     declared = {
-        name for n in ast.walk(function) if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names
+        name for n in nodes_of(function) if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names
     }
     return (read - bound_names(function)) | declared
 
@@ -93,7 +90,7 @@ def outer_names(function: ast.FunctionDef) -> set[str]:
 def statement_lists(node: ast.AST) -> list[list[ast.stmt]]:
     """Every list of statements below `node`, its own included."""
     found = []
-    for inner in ast.walk(node):
+    for inner in nodes_of(node):
         for field in ("body", "orelse", "finalbody"):
             body = getattr(inner, field, None)
             if isinstance(body, list) and body and isinstance(body[0], ast.stmt):
@@ -141,16 +138,19 @@ def in_front_of(source: Source, node: ast.stmt, lines: Sequence[str]) -> AddBloc
     return AddBlock(break_before(source.text, start), indent, unit_of(indent), tuple(lines))
 
 
-def _running(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those below `if TYPE_CHECKING:`."""
+@lru_cache(maxsize=64)
+def _running_functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    """All functions but those below `if TYPE_CHECKING:`."""
+    found = []
     waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop(0)
-        yield node
+    for node in waiting:
+        if isinstance(node, ast.FunctionDef):
+            found.append(node)
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             waiting += node.orelse
         else:
             waiting += ast.iter_child_nodes(node)
+    return found
 
 
 def _is_overload(function: ast.FunctionDef) -> bool:

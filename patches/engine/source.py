@@ -76,18 +76,7 @@ class Source:
     @cached_property
     def tokens(self) -> tuple[Token, ...]:
         """The tokens of the file in their order, comments included, line ends and indentation left out."""
-        lines = _UNDECODED.sub("?", self.text)  # Python's tokenizer takes no lone surrogates
-        found = tokenize.generate_tokens(io.StringIO(lines, newline="").readline)
-        return tuple(
-            Token(
-                token.type,
-                token.string,
-                self._line_starts[token.start[0] - 1] + token.start[1],
-                self._line_starts[token.end[0] - 1] + token.end[1],
-            )
-            for token in found
-            if token.type not in _SKIPPED
-        )
+        return _tokens(self.text)
 
     def token_index(self, offset: int) -> int:
         """The index of the first token that begins at `offset` or behind it."""
@@ -109,7 +98,15 @@ class Source:
 
     @cached_property
     def _line_starts(self) -> list[int]:
-        return [0, *(found.end() for found in re.finditer("\n", self.text))]
+        return _starts(self.text)
+
+
+def nodes_of(node: ast.AST) -> tuple[ast.AST, ...]:
+    """`node` and all below it, in the order of `ast.walk`; kept with the node, since no tree is ever changed."""
+    kept: tuple[ast.AST, ...] | None = vars(node).get("nodes_of")
+    if kept is None:
+        kept = vars(node)["nodes_of"] = tuple(ast.walk(node))
+    return kept
 
 
 def read(name: str, path: Path) -> Source:
@@ -172,6 +169,27 @@ def _tree(name: str, data: bytes) -> ast.Module:
     except (ValueError, OverflowError) as error:
         raise _refusal(name, "a source that compiles", str(error)) from error
     return tree
+
+
+@lru_cache(maxsize=64)
+def _tokens(text: str) -> tuple[Token, ...]:
+    starts = _starts(text)
+    lines = _UNDECODED.sub("?", text)  # Python's tokenizer takes no lone surrogates
+    return tuple(
+        Token(
+            token.type,
+            token.string,
+            starts[token.start[0] - 1] + token.start[1],
+            starts[token.end[0] - 1] + token.end[1],
+        )
+        for token in tokenize.generate_tokens(io.StringIO(lines, newline="").readline)
+        if token.type not in _SKIPPED
+    )
+
+
+def _starts(text: str) -> list[int]:
+    """The offset of each line."""
+    return [0, *(found.end() for found in re.finditer("\n", text))]
 
 
 def _refusal(name: str, expected: str, found: str) -> UnreadableSource:

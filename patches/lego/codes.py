@@ -10,7 +10,7 @@ import ast
 
 from ..engine.find import assignments_of, behind, require_parameters, the_function
 from ..engine.patch import Edit, Found
-from ..engine.source import Source
+from ..engine.source import Source, nodes_of
 from ..engine.states import CannotEdit, OtherCode, UpstreamFix
 from .one_block import Lines, one_block
 
@@ -27,7 +27,7 @@ def find(source: Source, lines: Lines) -> Found:
         if ast.unparse(statement.value) == "DIRECT_CONDITIONING_TASKS":
             return UpstreamFix("skip_lm_tasks is DIRECT_CONDITIONING_TASKS")
     for statement in [*assigned, *skipped]:
-        if any(isinstance(node, ast.Constant) and node.value == "lego" for node in ast.walk(statement.value)):
+        if any(isinstance(node, ast.Constant) and node.value == "lego" for node in nodes_of(statement.value)):
             return OtherCode(f"line {statement.lineno} has a rule of its own for LEGO")
     if len(assigned) != 1:
         raise CannotEdit(

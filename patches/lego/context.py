@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..engine.find import behind, bound_names, require_parameters, same_code, statement_lists, the_function
 from ..engine.patch import Edit, Found, OlderForm, Patch
-from ..engine.source import Source
+from ..engine.source import Source, nodes_of
 from ..engine.states import CannotEdit, OtherCode, UpstreamFix
 from .words import LEGO_WORDS
 
@@ -58,7 +58,7 @@ def find_0_1(source: Source) -> Found:
 
 def _lego_branch(function: ast.FunctionDef) -> UpstreamFix | OtherCode | None:
     """The condition in front of the silencing, if it asks for LEGO."""
-    for node in ast.walk(function):
+    for node in nodes_of(function):
         if not isinstance(node, ast.If) or not _silencings([node]):
             continue
         test = ast.unparse(node.test)
@@ -72,7 +72,7 @@ def _lego_branch(function: ast.FunctionDef) -> UpstreamFix | OtherCode | None:
 def _is_lego(function: ast.FunctionDef) -> str:
     values = [
         ast.unparse(node.value)
-        for node in ast.walk(function)
+        for node in nodes_of(function)
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["is_lego"]
     ]
     return values[0] if len(values) == 1 else ""
@@ -90,7 +90,7 @@ def _silencing(function: ast.FunctionDef) -> tuple[ast.Assign, ast.Assign, str]:
     for earlier in body:
         match earlier:
             case ast.Assign(targets=[made], value=value) if same_code(made, target.value):
-                for node in ast.walk(value):
+                for node in nodes_of(value):
                     match node:
                         case ast.Subscript(value=ast.Name(id="target_latents"), slice=ast.Name(id=index)):
                             return statement, earlier, index

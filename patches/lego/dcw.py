@@ -10,7 +10,7 @@ import ast
 
 from ..engine.find import behind, bound_names, require_parameters, statement_lists, the_function
 from ..engine.patch import Edit, Found, Patch
-from ..engine.source import Source
+from ..engine.source import Source, nodes_of
 from ..engine.states import CannotEdit, NotAffected, OtherCode, UpstreamFix
 
 _FIELD = "dcw_enabled"
@@ -20,7 +20,7 @@ _DEFAULT = (": None, unless the caller chooses.", f"{_FIELD}: bool | None = None
 
 def find(source: Source) -> Found:
     """Raises CannotEdit where there is no single default, or no single dict that takes it from the parameters."""
-    defaults = [node for node in ast.walk(source.tree) if isinstance(node, ast.AnnAssign) and _is_field(node)]
+    defaults = [node for node in nodes_of(source.tree) if isinstance(node, ast.AnnAssign) and _is_field(node)]
     if not defaults:
         return NotAffected("GenerationParams has no wavelet correction")
     values = [ast.unparse(node.value) for node in defaults if node.value is not None]

@@ -9,7 +9,7 @@ import ast
 
 from ..engine.find import bound_names, calls_of, in_front_of, parameter_names
 from ..engine.patch import Edit, Found, OlderForm, Patch
-from ..engine.source import Source
+from ..engine.source import Source, nodes_of
 from ..engine.states import CannotEdit, NotAffected
 from ..steps.names import RUN
 from .words import LEGO_WORDS
@@ -66,9 +66,9 @@ def _tries(source: Source) -> list[tuple[ast.FunctionDef, ast.Try]]:
     """The innermost try statements around a call of the MLX run, each with its function."""
     return [
         (function, node)
-        for function in ast.walk(source.tree)
+        for function in nodes_of(source.tree)
         if isinstance(function, ast.FunctionDef)
-        for node in ast.walk(function)
+        for node in nodes_of(function)
         if isinstance(node, ast.Try) and any(calls_of(source, RUN, statement) for statement in node.body)
     ]
 

@@ -10,7 +10,7 @@ import ast
 
 from ..engine.find import bound_names, in_front_of, require_parameters, the_function
 from ..engine.patch import Edit, Found
-from ..engine.source import Source
+from ..engine.source import Source, nodes_of
 from ..engine.states import CannotEdit, OtherCode
 from .one_block import Lines, one_block
 
@@ -31,10 +31,10 @@ _OLD = (
 
 def find(source: Source, lines: Lines) -> Found:
     function = the_function(source, _FUNCTION)
-    if any(isinstance(node, ast.Constant) and node.value == "lego" for node in ast.walk(function)):
+    if any(isinstance(node, ast.Constant) and node.value == "lego" for node in nodes_of(function)):
         return OtherCode(f"{_FUNCTION} has a branch of its own for LEGO")
     require_parameters(function, "task_type", "instruction")
-    if not any(isinstance(node, ast.Name) and node.id == _TEXTS for node in ast.walk(function)):
+    if not any(isinstance(node, ast.Name) and node.id == _TEXTS for node in nodes_of(function)):
         raise CannotEdit(f"{_FUNCTION} does not use {_TEXTS}")
     if "default" in bound_names(function):
         raise CannotEdit(f"{_FUNCTION} uses the name default for something else")

@@ -10,7 +10,7 @@ import ast
 
 from ..engine.find import behind
 from ..engine.patch import Edit, Found
-from ..engine.source import Source
+from ..engine.source import Source, nodes_of
 from ..engine.states import CannotEdit, UpstreamFix
 from .one_block import Lines, one_block
 
@@ -18,14 +18,14 @@ _LINE = "mx.eval(self._cos, self._sin)"
 
 
 def find(source: Source, lines: Lines) -> Found:
-    if any(isinstance(node, ast.Call) and ast.unparse(node) == _LINE for node in ast.walk(source.tree)):
+    if any(isinstance(node, ast.Call) and ast.unparse(node) == _LINE for node in nodes_of(source.tree)):
         return UpstreamFix(f"calls {_LINE}")
-    found = [node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef) and _tables(node)]
+    found = [node for node in nodes_of(source.tree) if isinstance(node, ast.FunctionDef) and _tables(node)]
     if len(found) != 1:
         raise CannotEdit(
             f"expected one method that makes self._cos and self._sin, found {len(found) or 'none'}"
         )
-    if not any(isinstance(node, ast.Import) and _is_mlx(node) for node in ast.walk(source.tree)):
+    if not any(isinstance(node, ast.Import) and _is_mlx(node) for node in nodes_of(source.tree)):
         raise CannotEdit("mlx.core is not imported as mx")
     return Edit(
         "the tables of the positions are not evaluated",

@@ -13,7 +13,7 @@ from ..engine.edits import AddItems
 from ..engine.find import calls_of
 from ..engine.lists import arguments_of
 from ..engine.patch import Edit, Found, Patch
-from ..engine.source import Source
+from ..engine.source import Source, nodes_of
 from ..engine.states import CannotEdit, OtherCode, UpstreamFix
 from .names import RUN
 from .unpacked import unknown_unpacked
@@ -60,8 +60,8 @@ def request_dicts(source: Source, call: ast.Call) -> list[str]:
 def _given_to_pytorch(source: Source, call: ast.Call) -> set[str]:
     return {
         ast.unparse(keyword.value)
-        for function in ast.walk(source.tree)
-        if isinstance(function, ast.FunctionDef) and any(node is call for node in ast.walk(function))
+        for function in nodes_of(source.tree)
+        if isinstance(function, ast.FunctionDef) and any(node is call for node in nodes_of(function))
         for other in calls_of(source, "generate_audio", function)
         for keyword in other.keywords
         if keyword.arg is None and _is_name(keyword.value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
+from ..engine.source import nodes_of
 from ..engine.states import CannotEdit
 
 
@@ -47,4 +48,4 @@ def _conditions(test: ast.expr) -> set[str]:
 
 def _names(statements: Sequence[ast.stmt]) -> list[ast.Name]:
     """Every name that is read or assigned somewhere in the statements."""
-    return [node for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    return [node for statement in statements for node in nodes_of(statement) if isinstance(node, ast.Name)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..engine.find import bound_names
 from ..engine.lists import ItemList
 from ..engine.local_names import bindings_of, enclosing_function
-from ..engine.source import Source
+from ..engine.source import Source, nodes_of
 
 
 def unknown_unpacked(source: Source, call: ast.Call, arguments: ItemList, names: Sequence[str]) -> list[str]:
@@ -33,8 +33,8 @@ def _keys(function: ast.FunctionDef, name: str, text: str) -> set[str] | None:
     if text != f"**{name}" or len(made) != 1:
         return None
     keys = _literal_keys(made[0])
-    parents = {child: node for node in ast.walk(function) for child in ast.iter_child_nodes(node)}
-    for node in ast.walk(function):
+    parents = {child: node for node in nodes_of(function) for child in ast.iter_child_nodes(node)}
+    for node in nodes_of(function):
         if keys is None:
             return None
         if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
