@@ -53,9 +53,11 @@ def run(*command: str | Path, cwd: Path = PROJECT, **environment: str) -> subpro
 
 @pytest.fixture
 def root_with_modules(tmp_path: Path) -> Path:
-    """A checkout that holds modules of many names, but for those that Python itself needs to start."""
+    """A checkout that holds modules of many names, but for those that Python itself needs to start a folder."""
     root = BEFORE.write(tmp_path / "root")
-    needed = run(sys.executable, "-c", "import sys; print(*sys.modules)").stdout.split()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/__main__.py").write_text("import sys; print(*sys.modules)\n")
+    needed = run(sys.executable, tmp_path / "empty").stdout.split()
     for name in sorted({*OF_ANOTHER} - {*needed}):
         (root / f"{name}.py").write_text("raise SystemExit('imported')\n")
     (root / "patches").mkdir()
