@@ -13,6 +13,7 @@ import sweep_history
 from patches.verify import run as verify_run
 from patches.verify.cases import Case
 from tests.patches.mini_checkout import BEFORE, FIXED, MiniCheckout
+from tests.patches.verify.conftest import run_here
 
 pytestmark = [pytest.mark.subprocess, pytest.mark.slow]
 SWEEP = Path(sweep_history.__file__)
@@ -34,8 +35,9 @@ def commit(repository: Path, checkout: MiniCheckout, note: str) -> str:
 def sweep(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., SimpleNamespace]:
-    """sweep(repository): a sweep in this process, each proof a run of one request in a process of its own."""
+    """sweep(repository): a sweep in this process, as are its proofs, each a run of one request."""
     one_request = [Case("base", {"is_turbo": False}, 27)]
+    monkeypatch.setattr(verify_run, "run_module", run_here)
     monkeypatch.setattr(verify_run, "plan_cases", lambda *_: one_request)
 
     def run(repository: Path) -> SimpleNamespace:
