@@ -79,12 +79,22 @@ def drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             worker_thread=worker_thread,
             without=without,
         )
-        ((ran, stem),) = run_tree(tree, [request], folder, record=record)
-        runner.stem = stem
+        ((ran, _),) = run_tree(tree, [request], folder, record=record)
         return ran
 
-    runner: Any = run
-    return runner
+    return run
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A run of a stand-in checkout that does everything right: `run`, `stem` and the `root` of the checkout."""
+    folder = tmp_path_factory.mktemp("right")
+    root = write_checkout(folder / "tree")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)
+        tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root)
+        ((run, stem),) = run_tree(tree, [a_request()], folder / "run")
+    return SimpleNamespace(run=run, stem=stem, root=root)
 
 
 def refusal(drive: Any, **habits: Any) -> str:
@@ -134,13 +144,12 @@ class TestCounted:
             run.tensors["target_latents"], expected, atol=1e-6
         )  # not upstream's target_latents
 
-    def test_levels_are_those_before_any_gain(self, drive: Any) -> None:
-        run = drive()
-        stem = run.stem
+    def test_levels_are_those_before_any_gain(self, right: SimpleNamespace) -> None:
+        stem = right.run.stem
         assert (stem["peak"], stem["clipped"], stem["gain"]) == (2.0, 1 / 8, 0.5)
         assert stem["rms"] == pytest.approx((6.25 / 8) ** 0.5)
         assert (stem["sample_rate"], stem["samples"]) == (48000, 4)
-        assert drive.stem.tolist() == [[0.25, 0.25], [-1.0, 0.25], [0.25, -0.25], [0.5, 0.0]]
+        assert right.stem.tolist() == [[0.25, 0.25], [-1.0, 0.25], [0.25, -0.25], [0.5, 0.0]]
 
 
 def test_several_runs_of_one_process_are_each_counted_for_themselves(tmp_path: Path) -> None:
@@ -159,9 +168,8 @@ def test_several_runs_of_one_process_are_each_counted_for_themselves(tmp_path: P
 
 
 class TestAsked:
-    def test_the_traps_of_the_public_calls(self, drive: Any, tmp_path: Path) -> None:
-        drive()
-        received = json.loads((tmp_path / "tree" / "received.json").read_text())
+    def test_the_traps_of_the_public_calls(self, right: SimpleNamespace) -> None:
+        received = json.loads((right.root / "received.json").read_text())
         del received["environment"]
         assert received == {
             "params": {
@@ -221,8 +229,8 @@ class TestUnmasked:
 
 class TestArranged:
     @pytest.mark.skipif(sys.platform == "darwin", reason="there is nothing to override")
-    def test_mlx_off_macos_is_overridden_and_said(self, drive: Any) -> None:
-        assert drive().notes == [
+    def test_mlx_off_macos_is_overridden_and_said(self, right: SimpleNamespace) -> None:
+        assert right.run.notes == [
             "overrode acestep.models.mlx.is_mlx_available, which says no on Linux",
             "the checkout's VAE ran in MLX",
         ]
@@ -480,12 +488,14 @@ class TestDefaults:
         noise, latents = (run.tensors[name] for name in ("noise", "target_latents"))
         assert np.allclose(latents, as_usual(noise, corrected=False), atol=1e-6)
 
-    def test_a_correction_that_a_checkout_does_not_have_is_not_judged(
-        self, judged: Callable[..., tuple[Run, dict[str, str]]]
+    def test_a_correction_that_a_checkout_does_not_have_is_not_judged_and_replaced_defaults_are_noted(
+        self, right: SimpleNamespace, tiny_root: Callable[..., Path]
     ) -> None:
-        run, failed = judged()
-        assert failed == {}
+        run = with_findings(right.run, right.root, tiny_root() / "checkpoints" / "acestep-v15-base")
+        assert failing(run) == {}
         assert list(run.findings) == ["context", "thinking"]
+        replaced = "the checkout's own defaults, which this run's options replace"
+        assert f"{replaced}: inference_steps 8, guidance_scale 7" in run.notes
 
     def test_audio_codes_of_a_language_model_fail(
         self, judged: Callable[..., tuple[Run, dict[str, str]]], tmp_path: Path
@@ -521,13 +531,6 @@ class TestDefaults:
         inference.write_text(text.replace("params.dcw_enabled", "False"))
         run, _ = judged("dcw")
         assert "--without dcw switches nothing off: the checkout has no dcw_enabled" in run.notes
-
-    def test_defaults_that_the_runs_options_replace_are_noted(
-        self, judged: Callable[..., tuple[Run, dict[str, str]]]
-    ) -> None:
-        run, _ = judged()
-        replaced = "the checkout's own defaults, which this run's options replace"
-        assert f"{replaced}: inference_steps 8, guidance_scale 7" in run.notes
 
 
 def test_a_context_that_became_silence_fails(tiny_root: Callable[..., Path]) -> None:
