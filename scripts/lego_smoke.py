@@ -29,6 +29,7 @@ if __name__ == "__main__":
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
+import patches  # noqa: E402
 from acestep.models.checkpoint.precision import AUTO  # noqa: E402
 from command_line import DTYPE_HELP, BackendOption, CheckpointOption, DeviceOption, run_command  # noqa: E402
 from smoke.again import read_earlier  # noqa: E402
@@ -61,6 +62,13 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a number") from None
+
+
+def print_version(wanted: bool) -> None:
+    """What the patch kit prints, too."""
+    if wanted:
+        print(f"acestep-lego {patches.__version__}")
+        raise typer.Exit
 
 
 def smoke(
@@ -199,6 +207,10 @@ def smoke(
         Path,
         typer.Option(help="The folder in which each run makes one of its own; 'latest' leads to the last."),
     ] = Path("out/lego"),
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
 ) -> int:
     """Generates LEGO stems and shows that the requested number of steps was run, as PyTorch runs it."""
     options = Options(

@@ -23,9 +23,10 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert PROJECT["version"] == patches.__version__ == newest[1]
 
 
-def test_version_of_the_kit() -> None:
+@pytest.mark.parametrize("command", ["patches", "scripts/lego_smoke.py"])
+def test_version_of_the_commands(command: str) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "patches", "--version"], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / command, "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"acestep-lego {patches.__version__}\n"
 

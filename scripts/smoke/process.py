@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from acestep.errors import BackendError, RequestError
 from smoke import stop
 from smoke.progress import Parts
-from smoke.request import Request
+from smoke.request import Request, with_options
 from smoke.run import Run, Tree, read_run
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Process:
         status, failure = self._process.wait(), self._folder / "error.json"
         if failure.is_file():
             failed = json.loads(failure.read_text(encoding="utf-8"))
-            raise (RequestError if failed["is_usage"] else BackendError)(failed["problem"])
+            raise (RequestError if failed["is_usage"] else BackendError)(with_options(failed["problem"]))
         said = self._errors.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
         last = said.strip().splitlines()[-1:] or ["no message"]
         raise ProcessDied(f"the run died with status {status} ({last[0]})")

@@ -216,14 +216,17 @@ def caption(run: Run, distances: Distances | None) -> str:
 
 
 def print_table(console: Console, rows: Sequence[Row]) -> None:
-    """One row a run; a column for each distance that was taken."""
+    """One row a run, a column for each distance that was taken; at 80 columns words are wrapped, no figure is cut."""
     _, run, last = rows[-1]
-    table = Table(box=None, pad_edge=False, caption=Text(caption(run, last)))
-    table.add_column("", no_wrap=True)
+    table = Table(box=None, pad_edge=False, collapse_padding=True, caption=Text(caption(run, last)))
+    table.add_column("", overflow="fold")
     seen = [seen_json(*row) for row in rows]
     taken = dict.fromkeys(name for found in seen for name in found["distances"])
     for title in ("requested", "evaluated", *taken, "s/step"):
-        table.add_column(title, justify="right", no_wrap=True)
+        is_distance = title in taken  # in words where there is no figure
+        table.add_column(
+            title, justify="right", no_wrap=not is_distance, min_width=8 if is_distance else None
+        )
     for found in seen:
         distances = found["distances"]
         table.add_row(

@@ -1,6 +1,7 @@
 """What is asked of a run, checked before anything heavy is imported."""
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,8 +24,22 @@ DEFAULT_TRACK, DEFAULT_SEED = "vocals", 42
 # Upstream's recommendation for LEGO.
 DEFAULT_STEPS, DEFAULT_GUIDANCE_SCALE, DEFAULT_SHIFT = 50, 1.0, 1.0
 RECOMMENDED = {"steps": DEFAULT_STEPS, "guidance_scale": DEFAULT_GUIDANCE_SCALE, "shift": DEFAULT_SHIFT}
+# Keywords of the fork's loader, in whose place messages name what is typed here.
+OPTIONS = {
+    "mlx_precision": "--dtype",
+    "torch_precision": "--dtype",
+    "low_memory": "--low-memory",
+    "use_mlx_dit=True": "--backend mlx",
+    "use_mlx_dit=False": "--backend torch",
+}
 # Of each of these several values may be given; what it is called in the name of a stem.
 SWEPT = {"steps": "steps", "guidance_scale": "guidance", "shift": "shift", "seed": "seed"}
+
+
+def with_options(message: str) -> str:
+    """A message of the fork's loader with OPTIONS; the same words in a path are left as they are."""
+    keywords = "|".join(map(re.escape, OPTIONS))
+    return re.sub(rf"(?<![\w./-])({keywords})(?![\w/-])", lambda found: OPTIONS[found[1]], message)
 
 
 @dataclass(frozen=True)

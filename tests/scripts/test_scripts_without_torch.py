@@ -46,6 +46,14 @@ def test_a_comparison_that_needs_them_costs_no_stem(
     assert (tmp_path / "out" / "latest" / "stem.wav").is_file()
 
 
+def test_pytorch_is_refused_by_the_option_that_chose_it(
+    run: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    ran = run("lego_smoke.py", "--backend", "torch", "--steps", "2")
+    assert ran.returncode == 3
+    assert "lego_smoke: PyTorch was chosen with --backend torch, but torch, diffusers" in ran.stderr
+
+
 def test_batch(
     run: Callable[..., subprocess.CompletedProcess[str]], make_context: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The parts of the smoke run: what is judged, what is mixed, what the context is made of."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,8 +16,8 @@ from smoke import generate, say, session
 from smoke.compare import Distances, relative_l2, schedule_distance
 from smoke.judge import judge, verdict_on_quantised
 from smoke.options import Options
-from smoke.report import caption, mix_over_context
-from smoke.request import RECOMMENDED, Request
+from smoke.report import caption, mix_over_context, print_table
+from smoke.request import RECOMMENDED, Request, with_options
 from smoke.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -238,3 +239,26 @@ class TestBlasOfTheRun:
             session.run_smoke(ROOT / "ACE-Step-1.5", options, tmp_path / "out", console)
         assert seen.value.args == (given,)
         assert ("note: slow" in console.export_text()) == bool(given)
+
+
+def test_no_figure_of_the_table_is_cut_at_80_columns() -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=80)
+    far = Distances(schedule=float("inf"), latents=float("inf"))
+    near = Distances(schedule=0.0, latents=1.25e-7, velocity=1.5e-7, update=2.5e-8)
+    named = [("before: patches reverted", 0.00755, far), ("after: this fork", 0.00655, near)]
+    print_table(
+        console, [(name, replace(a_run(), seconds_a_step=s), distances) for name, s, distances in named]
+    )
+    shown = written.getvalue()
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    for figure in ("0.00755", "mismatch", "0.00655", "1.2e-07", "1.5e-07", "2.5e-08"):
+        assert figure in shown
+
+
+def test_messages_name_options_and_leave_paths_alone() -> None:
+    message = "/x/low_memory/mlx_precision needs 9 GB; choose a smaller mlx_precision, or use_mlx_dit=False."
+    assert with_options(message) == (
+        "/x/low_memory/mlx_precision needs 9 GB; choose a smaller --dtype, or --backend torch."
+    )
