@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from .checkout import Checkout, locate
 from .engine.diff import prefix_in_repository, unified_diff
-from .engine.plan import Plan, make_plan, make_revert
+from .engine.plan import Plan, Row, make_plan, make_revert
 from .engine.series import Series, choose
-from .engine.states import Conflict
+from .engine.source import Source
+from .engine.states import Conflict, Patched
 from .engine.write import Change, holds, remove_leftovers, write_all
 from .errors import WriteFailed
 from .lego import LEGO
@@ -127,10 +128,36 @@ def revert(options: argparse.Namespace) -> Outcome:
     changes = list(
         reversed(plan.changes)
     )  # the callers first: a call never passes what is not taken any more
+    left = _still_applied(checkout, series)
     notes = [*_write(changes), *plan.notes]
     names = [checkout.name(change.path) for change in changes]
-    lines = [f"reverted: {name}" for name in names] or [f"{checkout.root}: holds no text of this kit."]
-    return Outcome(DONE, "\n".join([*lines, *notes]), {"state": "reverted", "written": names, "notes": notes})
+    lines = [f"reverted: {name}" for name in names] or [
+        f"{checkout.root}: holds no text of {'this series' if left else 'this kit'}."
+    ]
+    lines += [
+        f"Still applied, of the series {other}: {', '.join(patches)}. To revert them: "
+        f"{command('revert', checkout.root, '--series', other)}"
+        for other, patches in left.items()
+    ]
+    facts = {"state": "reverted", "written": names, "notes": notes, "still_applied": left}
+    return Outcome(DONE, "\n".join([*lines, *notes]), facts)
+
+
+def _still_applied(checkout: Checkout, series: Series) -> dict[str, list[str]]:
+    """The patches of the other series that the files hold, by series."""
+    left = {}
+    for other in (one for one in ALL_SERIES if one.name != series.name):
+        plan = make_plan(checkout, other)
+        sources = {row.patch.name: plan.before.get(checkout.path(row.patch.target)) for row in plan.rows}
+        names = [row.patch.name for row in plan.rows if _is_in(row, sources[row.patch.name])]
+        if names:
+            left[other.name] = names
+    return left
+
+
+def _is_in(row: Row, source: Source | None) -> bool:
+    """Whether the file holds the patch, edited since or not."""
+    return isinstance(row.state, Patched) or (source is not None and row.patch.is_in(source))
 
 
 def verify(options: argparse.Namespace) -> Outcome:

@@ -91,7 +91,7 @@ def _report(root: Path, checks: tuple[Check, ...], child: ChildResult) -> Report
 
 
 def render(report: Report, allowed: Collection[str] = ()) -> str:
-    """A table with one row for each check, and what to do about the defects."""
+    """A table with one row for each check, and what to do about the defects; where some are allowed, which are not."""
     if report.problem is not None:
         return f"{report.root} cannot be probed, because {report.problem}"
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
@@ -126,4 +126,8 @@ def _ending(report: Report, allowed: Collection[str]) -> list[str]:
     for check, finding in report.findings:
         if finding.verdict == DEFECT:
             remedies.setdefault(report.remedy(check), []).append(check.name)
-    return lines + [f"{', '.join(names)}: {remedy}" for remedy, names in remedies.items()]
+    lines += [f"{', '.join(names)}: {remedy}" for remedy, names in remedies.items()]
+    others = [name for name in defects + not_run if name not in allowed]
+    if allowed and others:  # last, where the log of a CI run ends
+        lines.append(f"Not allowed: {', '.join(others)}.")
+    return lines

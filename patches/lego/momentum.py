@@ -10,24 +10,17 @@ import ast
 from itertools import pairwise
 
 from ..engine.find import behind, functions_named, parameter_names, statement_lists
-from ..engine.patch import Edit, Found, OlderForm, Patch
+from ..engine.patch import Edit, Found
 from ..engine.source import Source
 from ..engine.states import CannotEdit, NotAffected, OtherCode
 from ..steps.names import GENERATE
+from .one_block import Lines, one_block
 
 MOMENTUM = -0.75
-_FIRST = f": PyTorch's momentum buffer keeps {MOMENTUM} of the difference."
+_LINE = f"{{kept}} = {MOMENTUM} * {{difference}}"  # the names are those of the file
 
 
-def find(source: Source) -> Found:
-    return _edit(source, _FIRST)
-
-
-def find_0_1(source: Source) -> Found:
-    return _edit(source, "")
-
-
-def _edit(source: Source, first: str) -> Found:
+def find(source: Source, lines: Lines) -> Found:
     functions = functions_named(source, GENERATE)
     if len(functions) == 1 and "guidance_scale" not in parameter_names(functions[0]):
         return NotAffected(f"{GENERATE} has no guidance")
@@ -39,7 +32,8 @@ def _edit(source: Source, first: str) -> Found:
     stored, following, name = sums[0]
     if following is not None and ast.unparse(following).startswith(f"{ast.unparse(stored.targets[0])} ="):
         return OtherCode(f"line {following.lineno} stores another momentum")
-    line = f"{source.code(stored.targets[0])} = {MOMENTUM} * {name}"
+    first, line = lines
+    line = line.format(kept=source.code(stored.targets[0]), difference=name)
     return Edit("the momentum buffer is a running sum", [behind(source, stored, (first, line))])
 
 
@@ -69,15 +63,12 @@ def _running_sums(body: list[ast.stmt]) -> list[tuple[ast.Assign, ast.stmt | Non
     return found
 
 
-PATCH = Patch(
-    name="momentum",
-    target="generate",
-    summary=f"guidance on MLX has PyTorch's APG momentum, {MOMENTUM}",
-    find=find,
-    block_sizes={_FIRST: 2},
-    older=OlderForm(
-        "# PyTorch's momentum: what is kept for the next step is -0.75 of the difference, not all of it.",
-        find_0_1,
-        {"": 2},
-    ),
+PATCH = one_block(
+    "momentum",
+    "generate",
+    f"guidance on MLX has PyTorch's APG momentum, {MOMENTUM}",
+    find,
+    (f": PyTorch's momentum buffer keeps {MOMENTUM} of the difference.", _LINE),
+    "# PyTorch's momentum: what is kept for the next step is -0.75 of the difference, not all of it.",
+    ("", _LINE),
 )

@@ -21,8 +21,9 @@ def one_block(
 ) -> Patch:
     """The patch that inserts `lines` where `find(source, lines)` says.
 
-    lines: the first one begins with ": " and completes the mark. older_mark, older_lines: what version 0.1 inserted at
-    the same place, its mark and, behind "", its lines; patches that are newer have none.
+    lines: the first one begins with ": " and completes the mark; into the others `find` may write names of the file.
+    older_mark, older_lines: what version 0.1 inserted at the same place, its mark and, behind "", its lines; patches
+    that are newer have none.
     """
 
     def find_older(source: Source) -> Found:

@@ -84,6 +84,13 @@ def test_allowed_checks_are_named() -> None:
     )
 
 
+def test_log_of_a_ci_run_ends_with_the_checks_that_are_not_allowed() -> None:
+    last = render(MIXED, ["prompt", "steps", "seed"]).splitlines()[-1]
+    assert last == "Not allowed: custom-timesteps, sde, worker-thread."
+    everything = [*MIXED.defects, "worker-thread"]
+    assert "Not allowed" not in render(MIXED) + render(MIXED, everything)
+
+
 def test_selection_keeps_the_order_of_the_registry() -> None:
     assert [check.name for check in select(["sde", "steps"])] == ["steps", "sde"]
     assert [check.name for check in select(["sde, steps", "lora"])] == ["steps", "lora", "sde"]

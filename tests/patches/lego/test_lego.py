@@ -74,6 +74,32 @@ def test_both_series_go_in_and_out_in_any_order(checkout: MiniApplication, tmp_p
     assert run("revert", steps) == before
 
 
+def test_revert_of_one_series_says_what_is_still_applied_of_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(SICK.write(tmp_path))
+    for series in ("steps", "lego"):
+        assert main(["apply", root, "--series", series]) == 0
+    seed = tmp_path / INFERENCE
+    seed.write_text(seed.read_text().replace("str(params.seed)", "str(params.seed + 1)"))  # edited since
+
+    def revert(*options: str) -> str:
+        capsys.readouterr()
+        assert main(["revert", root, *options]) == 0
+        return capsys.readouterr().out
+
+    for _ in range(2):  # the second run has nothing to revert, and says the same
+        last = revert().splitlines()[-1]
+        assert last.startswith(f"Still applied, of the series lego: {', '.join(NAMES)}. To revert them: ")
+        assert last.endswith(f" revert {root} --series lego")
+    assert revert() == f"{root}: holds no text of this series.\n{last}\n"
+    assert json.loads(revert("--json"))["still_applied"] == {"lego": NAMES}
+    seed.write_text(seed.read_text().replace("str(params.seed + 1)", "str(params.seed)"))
+    assert "Still applied" not in revert("--series", "lego")
+    assert main(["apply", root]) == 0
+    assert "Still applied, of the series steps: diffusion, generate." in revert("--series", "lego")
+
+
 def test_code_that_is_right_in_its_own_way_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
