@@ -162,10 +162,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture
-def environment_without_torch(tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="session")
+def environment_without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """For a process that is to find none of NOT_NEEDED_ON_MLX, and for those that it starts."""
-    folder = tmp_path / "without_torch"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("without_torch")
     (folder / "sitecustomize.py").write_text(HIDE.format(names=NOT_NEEDED_ON_MLX))  # imported at every start
     return {**os.environ, "PYTHONPATH": str(folder)}

@@ -31,9 +31,16 @@ SHARED = Request(Path(), None, "vocals", 50, 1.0, 1.0, 42, "mlx", "auto")
 RATE = 48_000
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, cwd: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], cwd=cwd, capture_output=True, text=True, timeout=240
+        [sys.executable, str(SCRIPT), *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
 
 
@@ -241,14 +248,16 @@ MANIFEST = (
 
 
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """A batch on this machine: of six songs two are the same, and three cannot be made."""
+def batch(
+    tmp_path_factory: pytest.TempPathFactory, environment_without_torch: dict[str, str]
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """A batch on this machine, which needs no PyTorch: of six songs two are the same, and three cannot be made."""
     folder = tmp_path_factory.mktemp("it's a batch")
     write_songs(folder, 2)
     (folder / "copy.wav").write_bytes((folder / "s1.wav").read_bytes())
     (folder / "broken.wav").write_text("this is not audio")
     manifest_of(folder, MANIFEST)
-    return run("songs.jsonl", cwd=folder), folder
+    return run("songs.jsonl", cwd=folder, environment=environment_without_torch), folder
 
 
 @pytest.mark.slow

@@ -19,19 +19,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "scripts" / "lego_smoke.py"
 
 
-def smoke(*arguments: str | Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+def smoke(
+    *arguments: str | Path, folder: Path, environment: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Runs the script in `folder`, on a wide terminal."""
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    environment = {**os.environ, "COLUMNS": "200"}
+    environment = {**(environment or os.environ), "COLUMNS": "200"}
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
-
-
-def said(run: "subprocess.CompletedProcess[str]") -> str:
-    """The one sentence of a refusal."""
-    lines = run.stderr.strip().splitlines()
-    assert len(lines) == 1, run.stderr
-    assert "Traceback" not in run.stderr
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -357,20 +351,31 @@ def test_an_out_that_cannot_be_written_is_refused(
     assert occupied.read_text() == "a file"
 
 
-def test_a_context_whose_name_is_not_utf_8_serves(tmp_path: Path, tiny_root: Callable[..., Path]) -> None:
+def test_a_context_whose_name_is_not_utf_8_serves_and_no_pytorch_is_needed(
+    tmp_path: Path, environment_without_torch: dict[str, str]
+) -> None:
     """Its name is quoted on the screen, in report.json and on the page, which stay valid UTF-8."""
     context = tmp_path / os.fsdecode(b"song\x97.wav")
     context.write_bytes((REPOSITORY / "scripts" / "smoke.wav").read_bytes())
-    checkpoint = tiny_root() / "checkpoints" / "acestep-v15-base"
-    run = smoke(
-        "--context", context, "--checkpoint", checkpoint, "--steps", "2", "--compare", "none", folder=tmp_path
-    )
+    arguments: list[str | Path] = ["--context", context, "--steps", "2", "--compare", "none"]
+    run = smoke(*arguments, folder=tmp_path, environment=environment_without_torch)
     assert run.returncode == 0, run.stderr
+    assert "PASS, not compared with PyTorch (--compare none)" in run.stdout
     assert "vocals for song\\udc97.wav" in run.stdout
     out = tmp_path / "out" / "lego" / "latest"
     report = (out / "report.json").read_bytes().decode("utf-8")
     assert json.loads(report)["request"]["context"] == str(context), "the path can be opened again"
     assert "song\\udc97.wav" in (out / "report.html").read_bytes().decode("utf-8")
+
+
+def test_a_comparison_without_pytorch_costs_no_stem(
+    tmp_path: Path, environment_without_torch: dict[str, str]
+) -> None:
+    run = smoke("--no-before", "--steps", "2", folder=tmp_path, environment=environment_without_torch)
+    assert run.returncode == 3, run.stderr
+    assert "INCOMPLETE, not compared with PyTorch (" in run.stdout
+    assert "No module named 'torch'" in run.stdout
+    assert (tmp_path / "out" / "lego" / "latest" / "stem.wav").is_file()
 
 
 def test_an_out_that_is_not_utf_8_is_refused_where_the_tiny_checkpoint_is_to_be_below_it(
