@@ -206,6 +206,10 @@ class MiniCheckout:
         """This checkout with `edit` carried out on one of its texts: execute, diffusion or generate."""
         return replace(self, **{site: edit(getattr(self, site), *changes)})
 
+    def extended(self, site: str, more: str) -> MiniCheckout:
+        """This checkout with `more` at the end of one of its texts."""
+        return replace(self, **{site: f"{getattr(self, site)}\n\n{more}"})
+
 
 STEPS_IN_EXECUTE = (
     '                    timesteps=generate_kwargs.get("timesteps"),\n',

@@ -6,6 +6,7 @@ import pytest
 
 from patches.doctor.finding import DEFECT, SKIPPED
 from patches.doctor.report import Report, examine
+from tests.patches.doctor.conftest import RunDoctor
 from tests.patches.mini_application import MODEL, SICK
 
 pytestmark = pytest.mark.subprocess
@@ -25,9 +26,11 @@ def test_findings_before_a_crash_are_kept(tmp_path: Path) -> None:
     assert reason.startswith("the child process was killed by SIGSEGV")
 
 
-def test_application_that_cannot_run_is_skipped_with_the_reason(tmp_path: Path) -> None:
+def test_application_that_cannot_run_is_skipped_with_the_reason(
+    tmp_path: Path, run_doctor: RunDoctor
+) -> None:
     failing = SICK.edited("acestep/inference.py", ('codes = ""\n', "codes = params.unknown_field\n"))
-    report = examine(failing.write(tmp_path), ["context-audio"])
+    report = run_doctor(failing.write(tmp_path), ["context-audio"])
     assert found(report, "context-audio") == (
         SKIPPED,
         "a LEGO request ends before the decoder: AttributeError: "

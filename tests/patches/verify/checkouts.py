@@ -6,8 +6,7 @@ evaluated by a helper function. All have the names and signatures of that era, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from tests.patches.mini_checkout import MiniCheckout
 
 ERAS = ("88c9f20", "82a5d84", "8567e33")
 
@@ -216,47 +215,13 @@ GUIDANCE = (
 )
 
 
-@dataclass(frozen=True)
-class Checkout:
-    """The texts of the three files."""
-
-    execute: str
-    diffusion: str
-    generate: str
-
-    def edited(self, site: str, *changes: tuple[str, str]) -> Checkout:
-        """This checkout with each (old, new) replaced in one of its texts; `old` has to be there exactly once."""
-        text = getattr(self, site)
-        for old, new in changes:
-            assert text.count(old) == 1, f"{text.count(old)} times in {site}: {old!r}"
-            text = text.replace(old, new)
-        return replace(self, **{site: text})
-
-    def extended(self, site: str, more: str) -> Checkout:
-        """This checkout with `more` at the end of one of its texts."""
-        return replace(self, **{site: f"{getattr(self, site)}\n\n{more}"})
-
-    def write(self, root: Path) -> Path:
-        """Write the checkout below `root`, in packages that raise when they are imported. Returns `root`."""
-        whole_application = "raise RuntimeError('the whole application was imported')\n"
-        handler, mlx = root / "acestep/core/generation/handler", root / "acestep/models/mlx"
-        for folder in (handler, mlx):
-            folder.mkdir(parents=True)
-            (folder / "__init__.py").write_text(whole_application)
-        (handler / "service_generate_execute.py").write_text(self.execute)
-        (handler / "diffusion.py").write_text(self.diffusion)
-        (mlx / "dit_generate.py").write_text(self.generate)
-        (mlx / "dit_model.py").write_text("class MLXCrossAttentionCache:\n    pass\n")
-        return root
-
-
-def patched(era: str) -> Checkout:
+def patched(era: str) -> MiniCheckout:
     """The checkout of an era, with the patches in."""
-    plain = Checkout(EXECUTE, DIFFUSION, SCHEDULE + PLAIN_LOOP)
+    plain = MiniCheckout(EXECUTE, DIFFUSION, SCHEDULE + PLAIN_LOOP)
     if era == "88c9f20":
         return plain
     arguments, parameters, into_generate, of_generate = GUIDANCE
-    guided = Checkout(EXECUTE, DIFFUSION, SCHEDULE + GUIDED_LOOP)
+    guided = MiniCheckout(EXECUTE, DIFFUSION, SCHEDULE + GUIDED_LOOP)
     guided = guided.edited("execute", arguments).edited("diffusion", parameters, into_generate)
     guided = guided.edited("generate", of_generate)
     if era == "82a5d84":
@@ -287,6 +252,6 @@ def patched(era: str) -> Checkout:
     )
 
 
-def at_import(code: str) -> Checkout:
+def at_import(code: str) -> MiniCheckout:
     """The checkout of 82a5d84, with `code` run when generate is imported."""
     return patched("82a5d84").edited("generate", ("import numpy as np\n", f"import numpy as np\n\n{code}\n"))

@@ -17,7 +17,7 @@ from patches.harness.process import ChildResult, Limits
 from patches.verify import VerifyReport, run, verify_checkout
 from patches.verify.cases import Case, plan_cases
 from patches.verify.runs import run_cases
-from tests.patches.verify.checkouts import Checkout
+from tests.patches.mini_checkout import MiniCheckout
 
 Choice = Callable[[list[Case]], list[Case]]
 
@@ -62,11 +62,11 @@ def verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ver
     monkeypatch.setattr(run, "run_module", run_here)
 
     def make(
-        checkout: Checkout | Path, chosen: Choice | Collection[str] = list, **options: Any
+        checkout: MiniCheckout | Path, chosen: Choice | Collection[str] = list, **options: Any
     ) -> VerifyReport:
         choose = chosen if callable(chosen) else in_these_ways(chosen)
         monkeypatch.setattr(run, "plan_cases", lambda *arguments: choose(plan_cases(*arguments)))
-        if isinstance(checkout, Checkout):
+        if isinstance(checkout, MiniCheckout):
             checkout = checkout.write(tmp_path / f"checkout_{len(list(tmp_path.iterdir()))}")
         return verify_checkout(checkout, **options)
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from patches.verify.cases import FURTHER, Case
-from tests.patches.verify.checkouts import Checkout
+from tests.patches.mini_checkout import MiniCheckout
 
 MARK = "# the cut"
-Edit = Callable[[Checkout], Checkout]
+Edit = Callable[[MiniCheckout], MiniCheckout]
 
 COUNT = "    num_steps = len(t_schedule_list)\n"
 FETCH = "    t_schedule_list = get_timestep_schedule(shift, timesteps, infer_steps=infer_steps, is_turbo=is_turbo)\n"

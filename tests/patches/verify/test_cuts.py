@@ -11,7 +11,8 @@ import pytest
 
 from patches.verify import VerifyReport, render_report
 from patches.verify.cases import FURTHER
-from tests.patches.verify.checkouts import ERAS, Checkout, patched
+from tests.patches.mini_checkout import MiniCheckout
+from tests.patches.verify.checkouts import ERAS, patched
 from tests.patches.verify.cuts import ALL, FOUND_BY, MARK, RUNS, TRACED, UNCOUNTED
 
 Verify = Callable[..., VerifyReport]
@@ -49,7 +50,7 @@ def test_cut_is_not_honoured(verify: Verify, name: str, era: str, cases: str) ->
         assert "requested: " in report.cut[-1]
 
 
-def marked_line(checkout: Checkout) -> str:
+def marked_line(checkout: MiniCheckout) -> str:
     """`file:line` of the marked line, as the trace names it."""
     files = {
         "acestep/core/generation/handler/service_generate_execute.py": checkout.execute,

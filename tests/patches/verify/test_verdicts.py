@@ -12,7 +12,8 @@ from patches.harness.process import ChildResult
 from patches.verify import VerifyReport, render_report, run, verify_checkout
 from patches.verify.cases import FURTHER, FURTHER_STEPS, FURTHER_TIMESTEPS, Case, Observation, plan_cases
 from patches.verify.judge import CaseResult, judge
-from tests.patches.verify.checkouts import Checkout, at_import, patched
+from tests.patches.mini_checkout import MiniCheckout
+from tests.patches.verify.checkouts import at_import, patched
 from tests.patches.verify.cuts import (
     CALL_GENERATE,
     COUNT,
@@ -249,7 +250,7 @@ def test_rows_of_one_evaluation_that_have_several_timesteps_are_told(verify: Ver
             id="no_mixin",
         ),
         pytest.param(
-            Checkout(
+            MiniCheckout(
                 patched("88c9f20").execute,
                 patched("88c9f20").diffusion,
                 "def mlx_generate_diffusion(): pass\n",
@@ -259,7 +260,9 @@ def test_rows_of_one_evaluation_that_have_several_timesteps_are_told(verify: Ver
         ),
     ],
 )
-def test_checkout_that_cannot_be_run_is_a_problem(verify: Verify, checkout: Checkout, problem: str) -> None:
+def test_checkout_that_cannot_be_run_is_a_problem(
+    verify: Verify, checkout: MiniCheckout, problem: str
+) -> None:
     report = verify(checkout, steps=(8,))
     assert report.problem == problem
     assert not report.honoured
