@@ -6,90 +6,11 @@ evaluated by a helper function. All have the names and signatures of that era, a
 
 from __future__ import annotations
 
-from tests.patches.mini_checkout import MiniCheckout
+from tests.patches.mini_checkout import COMPILE_LINE, PATCHED, MiniCheckout
 
 ERAS = ("88c9f20", "82a5d84", "8567e33")
-
-EXECUTE = """\
-import torch
-from loguru import logger
-
-
-class ServiceGenerateExecuteMixin:
-    def _build_service_generate_kwargs(
-        self, payload, seed_param, infer_steps, guidance_scale, infer_method, shift, timesteps
-    ):
-        kwargs = {"src_latents": payload["src_latents"], "seed": seed_param, "infer_method": infer_method}
-        kwargs["infer_steps"] = infer_steps
-        kwargs.update(diffusion_guidance_scale=guidance_scale, shift=shift)
-        if timesteps is not None:
-            kwargs["timesteps"] = torch.tensor(timesteps, dtype=torch.float32)
-        return kwargs
-
-    def _execute_service_generate_diffusion(
-        self, payload, generate_kwargs, seed_param, infer_method, shift, audio_cover_strength
-    ):
-        with torch.inference_mode(), self._load_model_context("model"):
-            states, mask, context = self.model.prepare_condition(src_latents=payload["src_latents"])
-            if self.use_mlx_dit and self.mlx_decoder is not None:
-                try:
-                    outputs = self._mlx_run_diffusion(
-                        encoder_hidden_states=states,
-                        encoder_attention_mask=mask,
-                        context_latents=context,
-                        src_latents=payload["src_latents"],
-                        seed=seed_param,
-                        infer_method=infer_method,
-                        shift=shift,
-                        timesteps=generate_kwargs.get("timesteps"),
-                        infer_steps=generate_kwargs.get("infer_steps", 8),
-                        # further arguments
-                    )
-                except Exception as error:
-                    logger.warning("MLX failed: %s", error)
-                    outputs = self.model.generate_audio(**generate_kwargs)
-            else:
-                outputs = self.model.generate_audio(**generate_kwargs)
-        return outputs, states, mask, context
-"""
-
-DIFFUSION = """\
-import torch
-
-from acestep.models.mlx.dit_generate import mlx_generate_diffusion
-
-
-class DiffusionMixin:
-    def _mlx_run_diffusion(
-        self,
-        encoder_hidden_states,
-        encoder_attention_mask,
-        context_latents,
-        src_latents,
-        seed,
-        infer_method="ode",
-        shift=3.0,
-        timesteps=None,
-        infer_steps=8,
-        # further parameters
-    ):
-        result = mlx_generate_diffusion(
-            mlx_decoder=self.mlx_decoder,
-            encoder_hidden_states_np=encoder_hidden_states.numpy(),
-            context_latents_np=context_latents.numpy(),
-            src_latents_shape=tuple(src_latents.shape),
-            seed=seed,
-            infer_method=infer_method,
-            shift=shift,
-            timesteps=None if timesteps is None else timesteps.tolist(),
-            infer_steps=infer_steps,
-            is_turbo=not hasattr(self, "config") or getattr(self.config, "is_turbo", False),
-            compile_model=getattr(self, "mlx_dit_compiled", False),
-            # further arguments
-        )
-        latents = torch.from_numpy(result["target_latents"]).to(self.device, self.dtype)
-        return {"target_latents": latents, "time_costs": result["time_costs"]}
-"""
+PASSED = "                    audio_cover_strength=audio_cover_strength,\n"
+TAKEN = "        audio_cover_strength: float = 1.0,\n"
 
 SCHEDULE = """\
 import numpy as np
@@ -125,7 +46,6 @@ def mlx_generate_diffusion(
     infer_steps=8,
     is_turbo=True,
     compile_model=False,
-    # further parameters
 ):
     import mlx.core as mx
 
@@ -201,36 +121,42 @@ GUIDED_LOOP = """\
 
 GUIDANCE = (
     (
-        "                        # further arguments\n",
-        '                        guidance_scale=generate_kwargs["diffusion_guidance_scale"],\n'
-        "                        null_condition_emb=self.model.null_condition_emb,\n",
+        PASSED,
+        f'{PASSED}                    guidance_scale=generate_kwargs["diffusion_guidance_scale"],\n'
+        "                    null_condition_emb=self.model.null_condition_emb,\n",
     ),
-    ("        # further parameters\n", "        guidance_scale=1.0,\n        null_condition_emb=None,\n"),
+    (TAKEN, f"{TAKEN}        guidance_scale: float = 1.0,\n        null_condition_emb=None,\n"),
     (
-        "            # further arguments\n",
-        "            guidance_scale=guidance_scale,\n"
+        COMPILE_LINE,
+        f"{COMPILE_LINE}            guidance_scale=guidance_scale,\n"
         "            null_condition_emb_np=None if null_condition_emb is None else null_condition_emb.numpy(),\n",
     ),
-    ("    # further parameters\n", "    guidance_scale=1.0,\n    null_condition_emb_np=None,\n"),
+    (
+        "    compile_model=False,\n",
+        "    compile_model=False,\n    guidance_scale=1.0,\n    null_condition_emb_np=None,\n",
+    ),
 )
 
 
 def patched(era: str) -> MiniCheckout:
     """The checkout of an era, with the patches in."""
-    plain = MiniCheckout(EXECUTE, DIFFUSION, SCHEDULE + PLAIN_LOOP)
+    plain = MiniCheckout(PATCHED.execute, PATCHED.diffusion, SCHEDULE + PLAIN_LOOP)
     if era == "88c9f20":
         return plain
     arguments, parameters, into_generate, of_generate = GUIDANCE
-    guided = MiniCheckout(EXECUTE, DIFFUSION, SCHEDULE + GUIDED_LOOP)
+    guided = MiniCheckout(PATCHED.execute, PATCHED.diffusion, SCHEDULE + GUIDED_LOOP)
     guided = guided.edited("execute", arguments).edited("diffusion", parameters, into_generate)
     guided = guided.edited("generate", of_generate)
     if era == "82a5d84":
         return guided
     guidance = 'guidance_scale=generate_kwargs["diffusion_guidance_scale"],\n'
-    later = guided.edited("execute", (guidance, f'{guidance}                        sampler_mode="euler",\n'))
+    later = guided.edited("execute", (guidance, f'{guidance}                    sampler_mode="euler",\n'))
     later = later.edited(
         "diffusion",
-        ("        guidance_scale=1.0,\n", '        guidance_scale=1.0,\n        sampler_mode="euler",\n'),
+        (
+            "        guidance_scale: float = 1.0,\n",
+            '        guidance_scale: float = 1.0,\n        sampler_mode="euler",\n',
+        ),
         (
             "            guidance_scale=guidance_scale,\n",
             "            guidance_scale=guidance_scale,\n            sampler_mode=sampler_mode,\n",

@@ -19,11 +19,11 @@ FETCH = "    t_schedule_list = get_timestep_schedule(shift, timesteps, infer_ste
 LOOP = "    for step_idx in range(num_steps):\n"
 LINEAR = "        linear = [(infer_steps - i) / infer_steps for i in range(infer_steps)]\n"
 CURRENT = "        current_t = t_schedule_list[step_idx]\n"
-ENTRY = '        kwargs["infer_steps"] = infer_steps\n'
-PASS = '                        infer_steps=generate_kwargs.get("infer_steps", 8),\n'
+ENTRY = "        built.update(infer_steps=infer_steps, "
+PASS = '                    infer_steps=generate_kwargs.get("infer_steps", 8),\n'
 FORWARD = "            infer_steps=infer_steps,\n"
-CALL_DIFFUSION = "                    outputs = self._mlx_run_diffusion(\n"
-CALL_GENERATE = "        result = mlx_generate_diffusion(\n"
+CALL_DIFFUSION = "                outputs = self._mlx_run_diffusion(\n"
+CALL_GENERATE = "        done = mlx_generate_diffusion(\n"
 STATES = "    states, context = "
 CACHE = "    cache = MLXCrossAttentionCache()\n"
 
@@ -67,18 +67,18 @@ TRACED: dict[str, Edit] = {
         "generate", (COUNT, f"    num_steps = min(len(t_schedule_list), 8)  {MARK}\n")
     ),
     "clamped_in_the_request_builder": _edit(
-        "execute", (ENTRY, f'        kwargs["infer_steps"] = min(infer_steps, 8)  {MARK}\n')
+        "execute", (ENTRY, f"        infer_steps = min(infer_steps, 8)  {MARK}\n{ENTRY}")
     ),
     "infer_steps_set_before_the_call": _edit(
         "execute",
         (
-            "            if self.use_mlx_dit",
-            f'            generate_kwargs["infer_steps"] = 8  {MARK}\n            if self.use_mlx_dit',
+            "            if not (self.use_mlx_dit",
+            f'            generate_kwargs["infer_steps"] = 8  {MARK}\n            if not (self.use_mlx_dit',
         ),
     ),
     "clamped_argument_of_the_call": _edit(
         "diffusion",
-        (CALL_GENERATE, f"        result = mlx_generate_diffusion(  {MARK}\n"),
+        (CALL_GENERATE, f"        done = mlx_generate_diffusion(  {MARK}\n"),
         (FORWARD, "            infer_steps=min(infer_steps, 8),\n"),
     ),
     "not_passed_by_execute": _edit(
@@ -137,10 +137,10 @@ TRACED: dict[str, Edit] = {
     "only_guided_is_cut": _edit(
         "execute",
         (
-            "            if self.use_mlx_dit",
+            "            if not (self.use_mlx_dit",
             '            if generate_kwargs["diffusion_guidance_scale"] > 1:\n'
             f'                generate_kwargs["infer_steps"] = 8  {MARK}\n'
-            "            if self.use_mlx_dit",
+            "            if not (self.use_mlx_dit",
         ),
     ),
     "only_a_worker_thread_is_cut": _edit(

@@ -12,6 +12,7 @@ from patches.harness.process import ChildResult
 from patches.verify import VerifyReport, render_report, run, verify_checkout
 from patches.verify.cases import FURTHER, FURTHER_STEPS, FURTHER_TIMESTEPS, Case, Observation, plan_cases
 from patches.verify.judge import CaseResult, judge
+from tests.patches.mini_checkout import KIND as KIND_OF_HOST
 from tests.patches.mini_checkout import MiniCheckout
 from tests.patches.verify.checkouts import at_import, patched
 from tests.patches.verify.cuts import (
@@ -29,8 +30,8 @@ from tests.patches.verify.cuts import (
 )
 
 Verify = Callable[..., VerifyReport]
-KIND = '            is_turbo=not hasattr(self, "config") or getattr(self.config, "is_turbo", False),\n'
-STEPS_OF_DIFFUSION = "        infer_steps=8,\n"
+KIND = f"            is_turbo={KIND_OF_HOST},\n"
+STEPS_OF_DIFFUSION = "        infer_steps: int = 8,\n"
 
 
 def bad(report: VerifyReport) -> dict[str, set[str]]:
@@ -181,7 +182,7 @@ AWKWARD = (
             "infer_method, shift, timesteps\n    ):",
             "infer_method, shift, timesteps, task_type: str, mode: float\n    ):",
         ),
-        ("        kwargs = {", "        print('{}')\n        kwargs = {"),
+        ("        built = {", "        print('{}')\n        built = {"),
         ("audio_cover_strength\n    ):", "audio_cover_strength, guidance_mode, *, count: int\n    ):"),
         ("        with torch.inf", "        payload['stems'], range(count), play()\n        with torch.inf"),
     )
