@@ -378,6 +378,32 @@ def test_a_comparison_without_pytorch_costs_no_stem(
     assert (tmp_path / "out" / "lego" / "latest" / "stem.wav").is_file()
 
 
+def test_pytorch_is_refused_by_the_option_that_chose_it(
+    tmp_path: Path, environment_without_torch: dict[str, str]
+) -> None:
+    arguments = ("--backend", "torch", "--no-before", "--steps", "2")
+    run = smoke(*arguments, folder=tmp_path, environment=environment_without_torch)
+    assert run.returncode == 3
+    assert "lego_smoke: PyTorch was chosen with --backend torch, but torch, diffusers" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "late"),
+    [
+        ("acestep.inference", "mlx tokenizers safetensors tqdm"),
+        ("lego_smoke", "mlx safetensors tqdm matplotlib jinja2 acestep.models.tiny"),
+    ],
+)
+def test_what_takes_long_to_import_is_imported_where_it_is_needed(module: str, late: str) -> None:
+    program = f"import sys, {module}; print(*sorted(set({late.split()}) & set(sys.modules)))"
+    folders = (REPOSITORY / "scripts", REPOSITORY / "ACE-Step-1.5", REPOSITORY)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "\n"
+
+
 def test_an_out_that_is_not_utf_8_is_refused_where_the_tiny_checkpoint_is_to_be_below_it(
     tmp_path: Path,
 ) -> None:
