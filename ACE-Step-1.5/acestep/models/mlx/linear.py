@@ -58,8 +58,10 @@ def quantized_matmul(layer: nn.QuantizedLinear, x: mx.array) -> mx.array:
     scales, biases = layer.scales.astype(mx.float32), layer.biases.astype(mx.float32)
     quantisation = {"group_size": layer.group_size, "bits": layer.bits}
     if mx.default_device() == mx.cpu:
-        # mlx's kernel for the CPU takes 26 times as long as to dequantise and to multiply by BLAS.
-        return x @ mx.dequantize(layer.weight, scales, biases, **quantisation).T
+        # mlx's kernel for the CPU takes 26 times as long as to dequantise and to multiply by BLAS. It would dequantise
+        # the weights of many layers ahead, as nothing else is needed for it: each is made to wait for its input.
+        (weight,) = mx.depends([layer.weight], [x])
+        return x @ mx.dequantize(weight, scales, biases, **quantisation).T
     return mx.quantized_matmul(x, layer.weight, scales, biases, transpose=True, **quantisation)
 
 

@@ -136,3 +136,22 @@ def test_values_of_attention_beyond_the_range() -> None:
     small = attend(queries, KeysAndValues(keys, values).astype(mx.float16))
     shifted = attend(queries, KeysAndValues(keys, 2.0**20 * values).astype(mx.float16))
     assert_equal(shifted, small * 2.0**20)
+
+
+def test_few_matrices_are_dequantised_ahead() -> None:
+    """In a chain of layers that is evaluated in one go, as a decoder step is."""
+    width, count = 256, 40
+    layers = [
+        nn.QuantizedLinear.from_linear(nn.Linear(width, width, bias=False), group_size=64, bits=8)
+        for _ in range(count)
+    ]
+    x = mx.ones((1, width))
+    mx.eval(x, [layer.parameters() for layer in layers])
+    mx.synchronize()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    for layer in layers:
+        x = project(layer, x)
+    mx.eval(x)
+    # mlx dispatches up to 10 operations ahead of the one that is computed.
+    assert mx.get_peak_memory() - before < 15 * 4 * width**2
