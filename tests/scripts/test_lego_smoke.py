@@ -352,11 +352,11 @@ def test_an_out_that_cannot_be_written_is_refused(
 
 
 def test_a_context_whose_name_is_not_utf_8_serves_and_no_pytorch_is_needed(
-    tmp_path: Path, environment_without_torch: dict[str, str]
+    tmp_path: Path, environment_without_torch: dict[str, str], make_context: Callable[..., Path]
 ) -> None:
     """Its name is quoted on the screen, in report.json and on the page, which stay valid UTF-8."""
     context = tmp_path / os.fsdecode(b"song\x97.wav")
-    context.write_bytes((REPOSITORY / "scripts" / "smoke.wav").read_bytes())
+    context.write_bytes(make_context(1.0).read_bytes())
     arguments: list[str | Path] = ["--context", context, "--steps", "2", "--compare", "none"]
     run = smoke(*arguments, folder=tmp_path, environment=environment_without_torch)
     assert run.returncode == 0, run.stderr
@@ -369,9 +369,10 @@ def test_a_context_whose_name_is_not_utf_8_serves_and_no_pytorch_is_needed(
 
 
 def test_a_comparison_without_pytorch_costs_no_stem(
-    tmp_path: Path, environment_without_torch: dict[str, str]
+    tmp_path: Path, environment_without_torch: dict[str, str], make_context: Callable[..., Path]
 ) -> None:
-    run = smoke("--no-before", "--steps", "2", folder=tmp_path, environment=environment_without_torch)
+    arguments: list[str | Path] = ["--no-before", "--context", make_context(1.0), "--steps", "2"]
+    run = smoke(*arguments, folder=tmp_path, environment=environment_without_torch)
     assert run.returncode == 3, run.stderr
     assert "INCOMPLETE, not compared with PyTorch (" in run.stdout
     assert "No module named 'torch'" in run.stdout
