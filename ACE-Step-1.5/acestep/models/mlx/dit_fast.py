@@ -9,9 +9,9 @@ from typing import cast
 
 import mlx.core as mx
 
-from acestep.models.mlx.attention import attend_in_blocks, attend_in_window
+from acestep.models.mlx.attention import KeysAndValues, attend_in_blocks, attend_in_window
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder, MLXDiTLayer
-from acestep.models.mlx.dit_run import CrossAttentionInput, PreparedRun, prepare
+from acestep.models.mlx.dit_run import PreparedRun, prepare
 from acestep.models.mlx.linear import project
 from acestep.models.mlx.rope import Rotary
 
@@ -50,27 +50,27 @@ class MLXFastDecoder:
             return self.reference(
                 hidden_states, timestep, timestep_r, encoder_hidden_states, context_latents, cache, use_cache
             )
-        items = len(hidden_states) // len(run.branches)
+        items = len(hidden_states) // (1 if run.uncond is None else 2)
         x = self._patchify(context_latents[:items], hidden_states[:items])
-        velocities = self._velocities(run, run.embeddings[row, None], run.modulations[row, None], x)
-        return mx.concatenate(velocities)[:, : hidden_states.shape[1]], cache
+        velocity = self._velocity(run, run.embeddings[row, None], run.modulations[row, None], x)
+        return velocity[:, : hidden_states.shape[1]], cache
 
-    def _velocities(
-        self, run: PreparedRun, embedding: mx.array, modulation: mx.array, x: mx.array
-    ) -> list[mx.array]:
-        """x [items, patches, width] -> the velocity [items, frames, channels] of each branch."""
-        first, *others = self.reference.layers
+    def _velocity(self, run: PreparedRun, embedding: mx.array, modulation: mx.array, x: mx.array) -> mx.array:
+        """x [items, patches, width] -> the velocity [batch, frames, channels], of cond and then of uncond."""
+        items, layers = len(x), self.reference.layers
         # cond and uncond are equal until the first cross-attention.
-        x = self._self_attention(first, x, modulation, run.rotary)
-        velocities = []
-        for branch in run.branches:
-            with branch.computing():
-                y = self._cross_attention_and_mlp(first, x, modulation, branch.cross_attention[0])
-                for layer, conditions in zip(others, branch.cross_attention[1:], strict=True):
-                    y = self._self_attention(layer, y, modulation, run.rotary)
-                    y = self._cross_attention_and_mlp(layer, y, modulation, conditions)
-                velocities.append(self._unpatchify(y, embedding))
-        return velocities
+        x = self._self_attention(layers[0], x, modulation, run.rotary)
+        if run.uncond is not None:
+            x = mx.concatenate([x, x])
+        for index, layer in enumerate(layers):
+            if index > 0:
+                x = self._self_attention(layer, x, modulation, run.rotary)
+            branches = [self._cross_attention(layer, x[:items], run.encoder[index])]
+            if run.uncond is not None:
+                branches.append(x[items:] + run.uncond[index])
+            # One matmul for both branches reads the weights once.
+            x = layer.feed_forward(mx.concatenate(branches), *layer.modulated(modulation)[3:])
+        return self._unpatchify(x, embedding)
 
     def _patchify(self, context_latents: mx.array, hidden_states: mx.array) -> mx.array:
         """[items, frames, channels] of both -> [items, patches, width]; an odd end is filled with zeros."""
@@ -91,16 +91,10 @@ class MLXFastDecoder:
         mixed = attend_in_window(*inputs, window) if layer.is_sliding else attend_in_blocks(*inputs)
         return x + gate * project(layer.self_attn.o_proj, mixed)
 
-    def _cross_attention_and_mlp(
-        self, layer: MLXDiTLayer, x: mx.array, modulation: mx.array, conditions: CrossAttentionInput
-    ) -> mx.array:
-        """The cross-attention of a layer and its feed-forward part, added to x."""
-        if isinstance(conditions, mx.array):
-            x = x + conditions
-        else:
-            queries = layer.cross_attn.queries(layer.cross_attn_norm(x))
-            x = x + project(layer.cross_attn.o_proj, attend_in_blocks(queries, conditions))
-        return layer.feed_forward(x, *layer.modulated(modulation)[3:])
+    def _cross_attention(self, layer: MLXDiTLayer, x: mx.array, encoder: KeysAndValues) -> mx.array:
+        """The cross-attention of a layer, added to x."""
+        queries = layer.cross_attn.queries(layer.cross_attn_norm(x))
+        return x + project(layer.cross_attn.o_proj, attend_in_blocks(queries, encoder))
 
     def _unpatchify(self, x: mx.array, embedding: mx.array) -> mx.array:
         """[items, patches, width] -> [items, frames, channels]"""
