@@ -4,6 +4,7 @@ Published for real weights: gated MLP product 137,000, residual stream 1.36 mill
 a lyric encoder layer's down_proj 505,000; float16 ends at 65,504.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,6 @@ from acestep.models.mlx.dit_model import MLXSwiGLUMLP
 from acestep.models.pytorch import half as torch_half
 from acestep.models.pytorch.half import to_half
 from acestep.models.pytorch.loading import load_condition_encoder, load_decoder
-from acestep.models.tiny import write_tiny_checkpoint
 from tests.checkpoint_forms import Tensors, rewrite
 from tests.fork_helper import random_conditions
 from tests.loop_helper import by_mlx, by_torch, load_mlx_decoder
@@ -124,10 +124,13 @@ def constant_bias(tensors: Tensors) -> None:
 
 
 @pytest.fixture(scope="module", params=["plain", "xl"])
-def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def planted(
+    request: pytest.FixtureRequest, tiny_root: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
     """A checkpoint with large values: its DiT folder, its config, conditions to run it on, its float32 latents."""
     root = tmp_path_factory.mktemp("large")
-    folder = write_tiny_checkpoint(root, "base", request.param)
+    shutil.copytree(tiny_root("base", request.param) / "checkpoints", root / "checkpoints")
+    folder = root / "checkpoints/acestep-v15-base"
     config = read_config(folder)
     conditions = random_conditions(config, 2, 75)
 
