@@ -143,6 +143,12 @@ def context_wav(make_context: Callable[..., Path]) -> Path:
 _STARTS_PROCESSES = ("tests/scripts/", "tests/parity/", "tests/patches/verify/", "tests/patches/doctor/")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`make test-fast` does not import what it would leave out."""
+    path = f"{collection_path.relative_to(config.rootpath).as_posix()}/"
+    return True if "not subprocess" in config.option.markexpr and path in _STARTS_PROCESSES else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """For `make test-fast`: folders whose tests start processes, and tests that load a checkpoint.
 

@@ -45,6 +45,7 @@ def test_states_are_transformers(folder: Path, config: ModelConfig) -> None:
     assert_near(load_mlx_text_encoder(folder, config)(mx.array([tokens])), want, largest=1e-5)
 
 
+@pytest.mark.slow
 def test_layer_of_real_width_is_transformers() -> None:
     """One layer of Qwen3-Embedding-0.6B, with few words."""
     sizes: dict[str, Any] = {

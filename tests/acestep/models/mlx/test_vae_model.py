@@ -107,6 +107,7 @@ def test_decode_is_diffusers(pair: Any) -> None:
     assert_near(to_torch(vae.decode(to_mlx(latents))), reference.decode(latents).sample, largest=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
 def test_block_of_real_width_is_diffusers(kind: str, backend: str) -> None:
     """The blocks of the published VAE between 512 and 1024 channels."""
@@ -174,6 +175,7 @@ def changes(stage: Stage, x: mx.array, at: int, kept: slice, want: mx.array) -> 
     return not np.array_equal(np.array(run(stage, other))[:, kept], np.array(want)[:, kept])
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_tile(pairs: Any, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     vae, _ = pairs["even"]
     monkeypatch.setattr(vae_model, "TILE_FRAMES", 16)
