@@ -65,7 +65,7 @@ def number(text: str) -> float:
 
 
 def print_version(wanted: bool) -> None:
-    """What the patch kit prints, too."""
+    """Prints the version, which is the patch kit's too, and ends the command."""
     if wanted:
         print(f"acestep-lego {patches.__version__}")
         raise typer.Exit

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..harness.child import Reply, imports_are_kept, serve
+from ..harness.child import Reply, serve, without_garbage_collection
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def _run_checks(request: dict[str, Any], reply: Reply) -> None:
     from ..verify.probe import require, versions
 
     require("mlx", "numpy", "torch")
-    with imports_are_kept():
+    with without_garbage_collection():
         import torch
 
         from ..harness.imports import CannotProbe, describe

@@ -52,10 +52,10 @@ def serve(handle: Callable[[dict[str, Any], Reply], None]) -> None:
 
 
 @contextlib.contextmanager
-def imports_are_kept() -> Iterator[None]:
-    """For the imports of torch and MLX: the collector of garbage looks at none of their objects, now or later.
+def without_garbage_collection() -> Iterator[None]:
+    """For the imports of torch and MLX: the garbage collector never looks at the objects that are made in the block.
 
-    There are several hundred thousand, all of them kept: looking through them again and again costs 0.6 s of a proof.
+    There are several hundred thousand, all of which stay: to look through them again and again costs 0.6 s of a proof.
     """
     gc.disable()
     try:

@@ -17,7 +17,7 @@ from ..harness.arrays import as_array, one_timestep
 from ..harness.fakes import CountingDecoder
 from .trace import StepTrace
 
-SHIFTS = 10_007  # velocities of one run that differ, more than the steps that can be requested
+DISTINCT_VELOCITIES = 10_007  # of one run, more than the steps that can be requested
 
 
 class RandomVelocityDecoder(CountingDecoder):
@@ -66,11 +66,11 @@ class RandomVelocityDecoder(CountingDecoder):
 
     def _next_velocity(self, shape: tuple[int, ...]) -> np.ndarray:
         size = math.prod(shape)
-        if len(self._drawn) < size + SHIFTS:
-            self._drawn = self._random.random(size + SHIFTS, dtype=np.float32)
+        if len(self._drawn) < size + DISTINCT_VELOCITIES:
+            self._drawn = self._random.random(size + DISTINCT_VELOCITIES, dtype=np.float32)
             self._drawn -= 0.5
             self._drawn *= 12**0.5 * self._scale
-        start = len(self.velocities) % SHIFTS
+        start = len(self.velocities) % DISTINCT_VELOCITIES
         return self._drawn[start : start + size].reshape(shape)
 
 

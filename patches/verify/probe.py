@@ -9,7 +9,7 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
-from ..harness.child import Reply, imports_are_kept, serve
+from ..harness.child import Reply, serve, without_garbage_collection
 from ..harness.imports import CannotProbe, hide_package
 
 
@@ -20,7 +20,7 @@ def main() -> None:
 def answer(request: dict[str, Any], reply: Reply) -> None:
     try:
         require("mlx", "numpy", "torch")
-        with imports_are_kept():
+        with without_garbage_collection():
             from .runs import run_cases
 
         # A checkout must not tell this run from a real one by the modules that are loaded.

@@ -19,7 +19,7 @@ from typing import Any
 from acestep.constants import TRACK_NAMES
 from acestep.errors import RequestError
 from smoke.request import ALL_TRACKS, Request, layers_of
-from smoke.session_file import FULL_PRECISION, KEYS, NUMBER, TEXT, TYPES
+from smoke.session_file import KEYS, NUMBER, TEXT, TYPES, WHOLE_NUMBER
 
 OPTIONS = {name: kind for name, kind in KEYS.items() if name != "track"}
 STEMS = ("tracks", "layers")
@@ -105,7 +105,7 @@ def from_cells(row: Mapping[str | None, Any]) -> Any:
                 cell.split()
                 if name in STEMS
                 else int(cell)
-                if kind == FULL_PRECISION
+                if kind == WHOLE_NUMBER
                 else float(cell)
                 if kind == NUMBER
                 else cell

@@ -24,22 +24,22 @@ from typing import Any
 from acestep.errors import RequestError
 from smoke.request import Request
 
-TEXT, FULL_PRECISION, NUMBER = "a text", "a whole number", "a number"
+TEXT, WHOLE_NUMBER, NUMBER = "a text", "a whole number", "a number"
 KEYS = {
     "track": TEXT,
     "caption": TEXT,
     "lyrics": TEXT,
     "key": TEXT,
-    "seed": FULL_PRECISION,
-    "steps": FULL_PRECISION,
-    "bpm": FULL_PRECISION,
+    "seed": WHOLE_NUMBER,
+    "steps": WHOLE_NUMBER,
+    "bpm": WHOLE_NUMBER,
     "start": NUMBER,
     "end": NUMBER,
     "guidance_scale": NUMBER,
     "shift": NUMBER,
     "gain_db": NUMBER,
 }
-TYPES: Mapping[str, tuple[type, ...]] = {TEXT: (str,), FULL_PRECISION: (int,), NUMBER: (int, float)}
+TYPES: Mapping[str, tuple[type, ...]] = {TEXT: (str,), WHOLE_NUMBER: (int,), NUMBER: (int, float)}
 
 
 def read_tables(path: Path) -> list[Mapping[str, Any]]:

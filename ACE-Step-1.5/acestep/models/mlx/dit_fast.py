@@ -1,8 +1,9 @@
 """The fast decoder: the reference decoder's weights (dit_model), without the work that every step would repeat.
 
 `dit_run` computes once what all steps of a run share. Besides that: cond and uncond are computed once up to the
-first cross-attention; sliding-window layers score the keys of their window alone; queries are processed in blocks
-where their scores would fill the memory; the patch convs are matmuls.
+first cross-attention, from there on as one batch, and only cond attends to the encoder states; sliding-window layers
+score the keys of their window alone; queries are processed in blocks where their scores would fill the memory; the
+patch convs are matmuls.
 """
 
 from typing import cast
