@@ -14,17 +14,16 @@ from rich.table import Table
 
 from acestep.errors import OutputError, RequestError
 from acestep.models.checkpoint.config import ModelConfig
-from acestep.models.mlx.attention import CPU_SCORES
+from acestep.models.mlx.cpu_memory import freed_memory_kept
 from bench.loop import import_seconds, run_figures
 from bench.memory import peak_memory
 from bench.picture import draw
 from bench.sides import SIDES, Inputs, Models, base_config, evaluations, frames_of
 from bench.trials import alternate
 from bench.work import Work, fast_step, once_a_run, reference_step
-from smoke.machine import machine, memory
+from smoke.machine import machine
 
 BOUND = 5e-6  # max |a - b| / max |b|, in float32
-SHARE_OF_MEMORY = 0.7  # what a side may take of the machine's
 RUN_SECONDS, RUN_STEPS = 30.0, 6
 
 
@@ -51,18 +50,8 @@ def work_of(side: str, config: ModelConfig, frames: int, encoder_length: int) ->
     """Counted; PyTorch does the reference decoder's work, and the encoder's keys and values once more."""
     patches = -(-frames // config.patch_size)
     if side == "fast":
-        return fast_step(config, patches, encoder_length, CPU_SCORES)
+        return fast_step(config, patches, encoder_length)
     return reference_step(config, patches, encoder_length)
-
-
-def fits(side: str, config: ModelConfig, frames: int, encoder_length: int) -> bool:
-    """Whether the machine's memory holds the scores twice, as mlx's attention on the CPU does, and the weights."""
-    available = memory()
-    if available is None or side == "torch" or mx.default_device() != mx.cpu:
-        return True
-    weights = 4 * config.num_hidden_layers * 10 * config.hidden_size**2 * 3
-    needed = 2 * work_of(side, config, frames, encoder_length).scores + weights
-    return needed < SHARE_OF_MEMORY * available
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
@@ -73,13 +62,13 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 def at_length(order: Order, models: Models, seconds: float) -> dict[str, Any]:
     """All that is measured at one length of the context."""
     config, frames = models.config, frames_of(seconds)
-    names = tuple(side for side in order.sides if fits(side, config, frames, order.encoder_length))
-    calls = evaluations(models, Inputs.random(config, frames, order.encoder_length), names)
+    calls = evaluations(models, Inputs.random(config, frames, order.encoder_length), order.sides)
     velocities: dict[str, np.ndarray] = {}
     kept = {
         name: lambda name=name, call=call: velocities.update({name: call()}) for name, call in calls.items()
     }
-    trials = alternate(kept, order.trials, order.limit)
+    with freed_memory_kept():
+        trials = alternate(kept, order.trials, order.limit)
     mx.clear_cache()
     reference = velocities.get("reference", velocities.get("torch"))
     return {
@@ -96,9 +85,8 @@ def at_length(order: Order, models: Models, seconds: float) -> dict[str, Any]:
                     name, order.width, order.layers, order.encoder_length, frames, "float32"
                 ),
             }
-            for name in names
+            for name in order.sides
         },
-        "too_large": [side for side in order.sides if side not in names],
     }
 
 
@@ -182,18 +170,12 @@ def show(console: Console, length: Mapping[str, Any]) -> None:
             "-" if side["distance"] is None else f"{side['distance']:.1e}",
         )
     console.print(table)
-    for name in length["too_large"]:
-        console.print(f"{name} was not run: its scores do not fit into this machine's memory")
 
 
 def write(out: Path, report: Mapping[str, Any]) -> None:
     """bench.json and bench.svg; OutputError where the folder cannot be written."""
     lines = {
-        side: [
-            (length["seconds"], length["sides"][side]["median"])
-            for length in report["lengths"]
-            if side in length["sides"]
-        ]
+        side: [(length["seconds"], length["sides"][side]["median"]) for length in report["lengths"]]
         for side in report["order"]["sides"]
     }
     order = report["order"]

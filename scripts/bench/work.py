@@ -12,23 +12,19 @@ BRANCHES = 2  # of the guidance
 class Work:
     """Multiply-adds of the matmuls; bytes that they read and write if nothing stays near between them; exponentials.
 
-    bytes are for float32, of which half precision needs half. scores: the largest score matrix held at once, in
-    bytes, where attention is not fused.
+    bytes are for float32, of which half precision needs half.
     """
 
     multiply_adds: int = 0
     bytes: int = 0
     exponentials: int = 0
-    scores: int = 0
 
     def __add__(self, other: "Work") -> "Work":
         mine, its = asdict(self), asdict(other)
-        sums = {name: mine[name] + its[name] for name in mine}
-        return Work(**{**sums, "scores": max(self.scores, other.scores)})
+        return Work(**{name: mine[name] + its[name] for name in mine})
 
     def times(self, count: int) -> "Work":
-        values = {name: count * value for name, value in asdict(self).items()}
-        return Work(**{**values, "scores": self.scores})
+        return Work(**{name: count * value for name, value in asdict(self).items()})
 
 
 def matmul(rows: int, inner: int, columns: int) -> Work:
@@ -36,12 +32,12 @@ def matmul(rows: int, inner: int, columns: int) -> Work:
     return Work(rows * inner * columns, 4 * (rows * inner + inner * columns + rows * columns))
 
 
-def attention(config: ModelConfig, queries: int, keys: int, held: int | None = None) -> Work:
-    """One item's scores and mixtures of all heads; `held`: how many of the queries are in memory at once."""
+def attention(config: ModelConfig, queries: int, keys: int) -> Work:
+    """One item's scores and mixtures of all heads."""
     heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     scores = heads * queries * keys
     moved = 4 * (2 * scores + 2 * heads * queries * head_dim + 2 * kv_heads * keys * head_dim)
-    return Work(2 * scores * head_dim, moved, scores, 4 * heads * keys * min(queries, held or queries))
+    return Work(2 * scores * head_dim, moved, scores)
 
 
 def layer_matmuls(config: ModelConfig, rows: int) -> tuple[Work, Work, Work, Work]:
@@ -90,32 +86,20 @@ def reference_step(config: ModelConfig, patches: int, encoder_length: int) -> Wo
     return total
 
 
-def fast_step(config: ModelConfig, patches: int, encoder_length: int, scores_at_once: int) -> Work:
-    """The same step as the fast decoder does it."""
+def fast_step(config: ModelConfig, patches: int, encoder_length: int) -> Work:
+    """The same step as the fast decoder does it on a GPU; on a CPU its windows have fewer scores."""
     patchify, _ = patch_matmuls(config, patches)
     _, unpatchify = patch_matmuls(config, BRANCHES * patches)
     total = patchify + unpatchify
     itself, encoder, _, mlp = layer_matmuls(config, patches)
     for index, windowed in enumerate(sliding(config)):
         branches = BRANCHES if index else 1
-        keys = patches
-        queries = patches
-        if windowed and patches > config.sliding_window + 1:
-            keys, queries = (
-                3 * config.sliding_window,
-                -(-patches // config.sliding_window) * config.sliding_window,
-            )
-            alone = attention(config, queries, keys)
-        else:
-            alone = attention(config, queries, keys, block_of(config, keys, scores_at_once))
-        total += (itself + alone).times(branches) + mlp.times(BRANCHES) + encoder
-        total += attention(config, patches, encoder_length, block_of(config, encoder_length, scores_at_once))
+        queries, keys, window = patches, patches, config.sliding_window
+        if windowed and patches > window + 1:
+            queries, keys = -(-patches // window) * window, 3 * window
+        total += (itself + attention(config, queries, keys)).times(branches) + mlp.times(BRANCHES) + encoder
+        total += attention(config, patches, encoder_length)
     return total
-
-
-def block_of(config: ModelConfig, keys: int, scores_at_once: int) -> int:
-    """Queries whose scores are held at once."""
-    return max(1, scores_at_once // (config.num_attention_heads * keys))
 
 
 def once_a_run(config: ModelConfig, encoder_length: int, steps: int) -> Work:

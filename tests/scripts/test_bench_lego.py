@@ -10,7 +10,7 @@ import pytest
 
 from bench import session
 from bench.memory import peak_memory
-from bench.sides import base_config, evaluations
+from bench.sides import evaluations
 
 GIB = 2**30
 
@@ -84,34 +84,15 @@ def test_sides_that_do_not_agree_are_a_failure(
     def one_is_off(*arguments: Any) -> Any:
         calls = dict(evaluations(*arguments))
         off = calls["fast"]
-        return {**calls, "fast": lambda: off() * np.float32(1 + 1e-5)}
+        return {**calls, "fast": lambda: off() * np.float32(1 + 1e-4)}
 
     monkeypatch.setattr(session, "evaluations", one_is_off)
     status, printed, _ = run(*small(tmp_path))
     assert status == 1
     assert (
-        "further from the reference decoder than 5e-06: fast at 1 s (1.0e-05), fast at 2 s (1.0e-05)"
+        "further from the reference decoder than 5e-06: fast at 1 s (1.0e-04), fast at 2 s (1.0e-04)"
         in printed
     )
-
-
-def test_side_whose_scores_do_not_fit_is_left_out_and_named(
-    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(session, "memory", lambda: 10**6)
-    status, printed, _ = run(*small(tmp_path))
-    assert status == 0
-    assert "fast was not run: its scores do not fit into this machine's memory" in printed
-    report = json.loads((tmp_path / "bench.json").read_text())
-    assert report["lengths"][0]["too_large"] == ["reference", "fast"]
-
-
-def test_ten_minutes_fit_blocked_where_the_whole_scores_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "memory", lambda: 16 * GIB)
-    config = base_config(2048, 2)
-    assert session.fits("fast", config, 15_000, 500)
-    assert not session.fits("reference", config, 15_000, 500)
-    assert session.fits("reference", config, 3_000, 500)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from acestep.models.mlx.cpu_math import BLOCK_VALUES, LOG2_E, is_on_cpu, power_of_two
 from acestep.models.mlx.linear import scale_into_range
 
-# mlx has no fused attention on the CPU: it holds the scores of every query that it is given at once.
-CPU_SCORES = 2**25  # of one block of queries, 128 MiB in float32
+# The score of a key that is masked, or what is added to it. Finite: a query whose keys are all masked attends to all
+# of them alike, as in diffusers; half the largest float32, as a kernel may multiply it by log2(e).
+MASKED = -1.7e38
 
 
 class KeysAndValues(NamedTuple):
@@ -29,40 +31,85 @@ class KeysAndValues(NamedTuple):
         return KeysAndValues(self.keys.astype(dtype), (self.values / scale).astype(dtype), scale)
 
 
-def attend(queries: mx.array, keys_and_values: KeysAndValues, mask: mx.array | None = None) -> mx.array:
+def attend(
+    queries: mx.array, keys_and_values: KeysAndValues, mask: mx.array | None = None, window: int | None = None
+) -> mx.array:
     """Queries [batch, heads, length, head_dim], keys and values with kv_heads and a length of their own.
 
+    mask: [..., length, key length], bool or added to the scores, for all heads alike. window: instead of a mask, every
+    query attends to the keys at most so far away, with length * window scores in place of length * length.
     Returns float32 [batch, length, heads * head_dim].
     """
     keys, values, divided_by = keys_and_values
+    if window is not None and queries.shape[2] <= window + 1:
+        window = None
+    if window is not None and not is_on_cpu():
+        return attend_in_window(queries, keys_and_values, window)
     queries = queries.astype(values.dtype)
-    if mx.default_device() == mx.cpu:  # where mlx is slow in half precision; a GPU too sums in float32
-        queries, keys, values = (x.astype(mx.float32) for x in (queries, keys, values))
-    mixed = mx.fast.scaled_dot_product_attention(
-        queries, keys, values, scale=1.0 / math.sqrt(queries.shape[-1]), mask=mask
-    )
-    mixed = mixed.swapaxes(1, 2).flatten(2, 3).astype(keys_and_values.values.dtype).astype(mx.float32)
+    if is_on_cpu():  # where mlx is slow in half precision; a GPU too sums in float32
+        queries, keys, of_float32 = (x.astype(mx.float32) for x in (queries, keys, values))
+        mixed = attend_in_blocks(queries, keys, of_float32, mask, window)
+    else:
+        scale = 1.0 / math.sqrt(queries.shape[-1])
+        mixed = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
+    mixed = mixed.swapaxes(1, 2).flatten(2, 3).astype(values.dtype).astype(mx.float32)
     return mixed if divided_by is None else mixed * divided_by
 
 
-def attend_in_blocks(queries: mx.array, keys_and_values: KeysAndValues) -> mx.array:
-    """`attend`, on the CPU a block of queries at a time: each query has its own sum, so nothing changes."""
-    batch, heads, length, _ = queries.shape
-    block = length
-    if mx.default_device() == mx.cpu:
-        block = max(1, CPU_SCORES // (batch * heads * keys_and_values.keys.shape[2]))
-    blocks = [attend(queries[:, :, at : at + block], keys_and_values) for at in range(0, length, block)]
-    return mx.concatenate(blocks, axis=1)
+def attend_in_blocks(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    mask: mx.array | None = None,
+    window: int | None = None,
+) -> mx.array:
+    """Attention in float32 on the CPU, where mlx has none that is fused: no more than BLOCK_VALUES scores at a time.
+
+    Returns [batch, heads, length, head_dim].
+    """
+    batch, heads, length, head_dim = queries.shape
+    kv_heads, key_length = keys.shape[1:3]
+    queries = (queries * (LOG2_E / math.sqrt(head_dim))).reshape(batch, kv_heads, -1, length, head_dim)
+    keys, values = keys[:, :, None].swapaxes(-1, -2), values[:, :, None]
+    if mask is not None:
+        mask = mx.broadcast_to(mask, (batch, 1, length, key_length))
+
+    repeats = heads // kv_heads
+    if window is None:
+        rows = min(length, max(1, BLOCK_VALUES // (repeats * key_length)))
+        groups = max(1, BLOCK_VALUES // (repeats * key_length * rows))
+    else:
+        rows = window
+        groups = max(1, BLOCK_VALUES // (repeats * 3 * window * rows))
+
+    def block(item: int, group: int, row: int) -> mx.array:
+        """Of `groups` groups of heads and `rows` queries."""
+        of_groups, of_rows, near = slice(group, group + groups), slice(row, row + rows), slice(None)
+        of_mask = None if mask is None else mask[item, :, None, of_rows]
+        if window is not None:
+            near = slice(max(0, row - window), row + rows + window)
+            query, key = (mx.arange(length)[which] for which in (of_rows, near))
+            of_mask = mx.abs(query[:, None] - key) <= window
+        scores = queries[item, of_groups, :, of_rows] @ keys[item, of_groups, :, :, near]
+        if of_mask is not None:
+            scores = mx.where(of_mask, scores, MASKED) if of_mask.dtype == mx.bool_ else scores + of_mask
+        weights = power_of_two(scores - mx.max(scores, axis=-1, keepdims=True))
+        return (weights @ values[item, of_groups, :, near]) / mx.sum(weights, axis=-1, keepdims=True)
+
+    mixed = [
+        mx.concatenate([block(item, group, row) for row in range(0, length, rows)], axis=2)
+        for item in range(batch)
+        for group in range(0, kv_heads, groups)
+    ]
+    return mx.concatenate(mixed).reshape(batch, heads, length, head_dim)
 
 
 def attend_in_window(queries: mx.array, keys_and_values: KeysAndValues, window: int) -> mx.array:
-    """Every query against the keys at most `window` away: length * window scores in place of length * length.
+    """`attend` of a window, for a GPU: as one call for all queries.
 
     Queries are cut into blocks of the window; the block before, its own and the one after hold all their keys.
     """
     batch, heads, length, head_dim = queries.shape
-    if length <= window + 1:
-        return attend(queries, keys_and_values)
     count = -(-length // window)
     missing = count * window - length
 

@@ -10,13 +10,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from acestep.models.checkpoint.config import ModelConfig, in_turn
+from acestep.models.mlx.attention import MASKED
 from acestep.models.mlx.dit_model import LayerConfig, MLXAttention, MLXSwiGLUMLP, apply_rope
 from acestep.models.mlx.linear import project
 from acestep.models.mlx.rope import Rotary, rotary_tables, sliding_window_mask
-
-# Added to the scores of what is masked. Finite: a padded position whose keys are all masked attends to all of them
-# alike, as in diffusers; half the largest float32, as a kernel may multiply it by log2(e).
-MASKED = -1.7e38
 
 
 def encoder_shape(config: ModelConfig) -> ModelConfig:

@@ -10,7 +10,7 @@ from typing import cast
 
 import mlx.core as mx
 
-from acestep.models.mlx.attention import KeysAndValues, attend_in_blocks, attend_in_window
+from acestep.models.mlx.attention import KeysAndValues, attend
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder, MLXDiTLayer
 from acestep.models.mlx.dit_run import PreparedRun, prepare
 from acestep.models.mlx.linear import project
@@ -88,14 +88,14 @@ class MLXFastDecoder:
     ) -> mx.array:
         """The self-attention of a layer, added to x."""
         shift, scale, gate, *_ = layer.modulated(modulation)
-        inputs, window = layer.queries_keys_values(x, shift, scale, rotary), self.config.sliding_window
-        mixed = attend_in_window(*inputs, window) if layer.is_sliding else attend_in_blocks(*inputs)
+        inputs = layer.queries_keys_values(x, shift, scale, rotary)
+        mixed = attend(*inputs, window=self.config.sliding_window if layer.is_sliding else None)
         return x + gate * project(layer.self_attn.o_proj, mixed)
 
     def _cross_attention(self, layer: MLXDiTLayer, x: mx.array, encoder: KeysAndValues) -> mx.array:
         """The cross-attention of a layer, added to x."""
         queries = layer.cross_attn.queries(layer.cross_attn_norm(x))
-        return x + project(layer.cross_attn.o_proj, attend_in_blocks(queries, encoder))
+        return x + project(layer.cross_attn.o_proj, attend(queries, encoder))
 
     def _unpatchify(self, x: mx.array, embedding: mx.array) -> mx.array:
         """[items, patches, width] -> [items, frames, channels]"""

@@ -12,6 +12,7 @@ import mlx.nn as nn
 
 from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.mlx.attention import KeysAndValues, attend
+from acestep.models.mlx.cpu_math import swiglu
 from acestep.models.mlx.linear import HALF_DTYPES, project
 from acestep.models.mlx.rope import Rotary, rotary_tables, sliding_window_mask, timestep_frequencies
 
@@ -116,7 +117,7 @@ class MLXSwiGLUMLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return project(self.down_proj, silu(project(self.gate_proj, x)) * project(self.up_proj, x))
+        return project(self.down_proj, swiglu(project(self.gate_proj, x), project(self.up_proj, x)))
 
 
 class MLXTimestepEmbedding(nn.Module):

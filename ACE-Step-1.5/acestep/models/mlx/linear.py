@@ -9,6 +9,8 @@ where the largest of its row is too large. bfloat16 has float32's range.
 import mlx.core as mx
 import mlx.nn as nn
 
+from acestep.models.mlx.cpu_math import is_on_cpu
+
 FLOAT16_RANGE = 2.0**15  # half of float16's, so that no rounding leads beyond it
 EXPONENT = 0x7F800000  # the bits of a float32 that hold its power of two
 HALF_DTYPES = (mx.float16, mx.bfloat16)
@@ -36,7 +38,7 @@ def _with_bias(layer: nn.Module, y: mx.array) -> mx.array:
 def half_matmul(x: mx.array, weight: mx.array) -> mx.array:
     """x float32 [..., inputs], weight float16 or bfloat16 [outputs, inputs] -> float32 [..., outputs]"""
     x = x.astype(weight.dtype)
-    if mx.default_device() == mx.cpu:
+    if is_on_cpu():
         # mlx has only a slow loop for it there, which sums in float32 and rounds the sum to half precision, as here.
         return (x.astype(mx.float32) @ weight.astype(mx.float32).T).astype(weight.dtype).astype(mx.float32)
     return (x @ weight.T).astype(mx.float32)
@@ -57,7 +59,7 @@ def quantized_matmul(layer: nn.QuantizedLinear, x: mx.array) -> mx.array:
     """x float32 [..., inputs] -> float32 [..., outputs], without the bias."""
     scales, biases = layer.scales.astype(mx.float32), layer.biases.astype(mx.float32)
     quantisation = {"group_size": layer.group_size, "bits": layer.bits}
-    if mx.default_device() == mx.cpu:
+    if is_on_cpu():
         # mlx's kernel for the CPU takes 26 times as long as to dequantise and to multiply by BLAS. It would dequantise
         # the weights of many layers ahead, as nothing else is needed for it: each is made to wait for its input.
         (weight,) = mx.depends([layer.weight], [x])

@@ -8,7 +8,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from acestep.models.checkpoint.text_config import TextEncoderConfig
-from acestep.models.mlx.condition_encoder import MASKED, MLXEncoderLayer
+from acestep.models.mlx.attention import MASKED
+from acestep.models.mlx.condition_encoder import MLXEncoderLayer
 from acestep.models.mlx.rope import rotary_tables
 
 

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from acestep.models.mlx.cpu_math import is_on_cpu
 from acestep.models.mlx.tiling import in_tiles, limited_cache
 from acestep.models.mlx.vae_cpu import run_layers, tile_threads, tiled
 from acestep.models.mlx.vae_layers import (
@@ -28,6 +30,8 @@ from acestep.models.mlx.vae_layers import (
 )
 
 DILATIONS = (1, 3, 9)
+# Positions after which the pairs of outputs that `vae_cpu.conv` computes together start anew, whatever the dilation.
+PAIRS_PERIOD = math.lcm(*(2 * dilation for dilation in DILATIONS))
 # Latent frames of one tile, overlap aside. An activation of the widest stage has 12 MB a second.
 TILE_FRAMES = 250
 # Values of an activation that a core computes at once on the CPU: 4 MB, which its caches still hold.
@@ -78,6 +82,16 @@ class OobleckDecoderBlock(nn.Module):
         return [self.snake1, self.conv_t1, self.res_unit1, self.res_unit2, self.res_unit3]
 
 
+def round_up(count: int, group: int) -> int:
+    """To a multiple of `group`."""
+    return -(-count // group) * group
+
+
+def whole_periods(stride: int) -> int:
+    """The smallest number of positions that are whole periods of pairs when each has become `stride` positions."""
+    return PAIRS_PERIOD // math.gcd(PAIRS_PERIOD, stride)
+
+
 @dataclass(frozen=True)
 class Stage:
     """Layers between two changes of the rate. ratio: positions out for one in; values: of its widest activation, for
@@ -99,10 +113,10 @@ class Stage:
 
     def on_cpu(self, x: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
         """[length, channels], in tiles of their own."""
-        group = self.ratio.denominator  # tiles start where an output does
+        group = math.lcm(self.ratio.denominator, whole_periods(self.ratio.numerator))
         tile = max(1, CPU_TILE_VALUES // (self.values * group)) * group
-        overlap = -(-self.margin(0) // group) * group
-        return tiled(lambda part: run_layers(self.layers, part), x, tile, overlap, self.ratio, pool)
+        overlap = round_up(self.margin(0), group)
+        return tiled(lambda part: run_layers(self.layers, part), x, tile, overlap, self.ratio, group, pool)
 
 
 class OobleckEncoder(nn.Module):
@@ -153,11 +167,6 @@ class OobleckDecoder(nn.Module):
         ]
 
 
-def is_on_cpu() -> bool:
-    """Whether numpy computes the layers, and not MLX."""
-    return bool(mx.default_device() == mx.cpu)
-
-
 class MLXAutoencoderOobleck(nn.Module):
     """The VAE; `vae_convert` makes one of a checkpoint's weights."""
 
@@ -185,10 +194,10 @@ class MLXAutoencoderOobleck(nn.Module):
         margin = 0
         for stage in reversed(stages):
             margin = stage.margin(margin)
-        overlap = -(-margin // frame) * frame
-
-        tile = TILE_FRAMES * frame
-        run = run_on_cpu if is_on_cpu() else run_on_gpu
+        # In the residual units with the fewest positions a frame, hence in all.
+        group = frame * whole_periods(self.config.downsampling_ratios[-1])
+        tile, overlap = round_up(TILE_FRAMES * frame, group), round_up(margin, group)
+        run = partial(run_on_cpu, group=group) if is_on_cpu() else run_on_gpu
         items = [run(stages, item, tile, overlap, ratio) for item in mx.split(x, len(x))]
         return mx.concatenate(items) if len(items) > 1 else items[0]
 
@@ -207,8 +216,10 @@ def run_on_gpu(stages: Sequence[Stage], x: mx.array, tile: int, overlap: int, ra
     return y
 
 
-def run_on_cpu(stages: Sequence[Stage], x: mx.array, tile: int, overlap: int, ratio: Fraction) -> mx.array:
-    """All stages on [1, length, channels], by numpy."""
+def run_on_cpu(
+    stages: Sequence[Stage], x: mx.array, tile: int, overlap: int, ratio: Fraction, group: int
+) -> mx.array:
+    """All stages on [1, length, channels], by numpy; tile and overlap are multiples of `group`."""
     with tile_threads() as pool:
 
         def run(part: np.ndarray) -> np.ndarray:
@@ -216,4 +227,4 @@ def run_on_cpu(stages: Sequence[Stage], x: mx.array, tile: int, overlap: int, ra
                 part = stage.on_cpu(part, pool)
             return part
 
-        return mx.array(tiled(run, np.asarray(x[0]), tile, overlap, ratio)[None])
+        return mx.array(tiled(run, np.asarray(x[0]), tile, overlap, ratio, group)[None])

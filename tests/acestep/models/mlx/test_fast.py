@@ -11,8 +11,10 @@ import torch
 
 from acestep.models.mlx import attention, dit_generate
 from acestep.models.mlx.attention import KeysAndValues
+from acestep.models.mlx.cpu_math import power_of_two
 from acestep.models.mlx.dit_fast import MLXFastDecoder
 from acestep.models.mlx.dit_model import MLXCrossAttentionCache, MLXDiTDecoder
+from acestep.models.mlx.rope import sliding_window_mask
 from tests.fork_helper import CountingDecoder, random_conditions
 from tests.loop_helper import by_mlx, by_torch
 from tests.parity_helper import assert_equal, assert_near
@@ -193,19 +195,18 @@ def test_other_threads_may_run_it(pair: SimpleNamespace) -> None:
 
 
 class TestScores:
-    """What the attention holds at once, seen at the operation."""
+    """What the attention holds at once on the CPU."""
 
     @pytest.fixture
     def scores(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-        """Grows by the number of scores of each attention: queries x keys, of all heads."""
+        """Grows by the number of scores of each block, of all its heads."""
         seen: list[int] = []
-        original = attention.attend
 
-        def noting(queries: mx.array, keys_and_values: KeysAndValues, *rest: Any) -> mx.array:
-            seen.append(queries.size // queries.shape[-1] * keys_and_values.keys.shape[2])
-            return original(queries, keys_and_values, *rest)
+        def noting(scores: mx.array) -> mx.array:
+            seen.append(scores.size)
+            return power_of_two(scores)
 
-        monkeypatch.setattr(attention, "attend", noting)
+        monkeypatch.setattr(attention, "power_of_two", noting)
         return seen
 
     def random(self, length: int) -> tuple[mx.array, KeysAndValues]:
@@ -214,27 +215,60 @@ class TestScores:
         )
         return queries, KeysAndValues(keys, values)
 
+    def of_mlx(self, queries: mx.array, pair: KeysAndValues, mask: mx.array | None = None) -> mx.array:
+        """mlx's own attention, all scores at once."""
+        mixed = mx.fast.scaled_dot_product_attention(queries, *pair[:2], scale=0.25, mask=mask)
+        return mixed.swapaxes(1, 2).flatten(2, 3)
+
     @pytest.mark.parametrize("length", [1, 30, 31, 64], ids="{}_queries".format)
-    def test_blocks_of_queries_stay_within_the_bound(
-        self, scores: list[int], monkeypatch: pytest.MonkeyPatch, length: int
+    @pytest.mark.parametrize("heads_at_once", [1 / 4, 1, 2], ids="{}_groups".format)
+    def test_blocks_stay_within_the_bound(
+        self, scores: list[int], monkeypatch: pytest.MonkeyPatch, length: int, heads_at_once: float
     ) -> None:
-        whole = attention.attend(*self.random(length))
-        scores.clear()
-        monkeypatch.setattr(attention, "CPU_SCORES", 8 * 7 * length)
-        assert_near(attention.attend_in_blocks(*self.random(length)), whole, largest=1e-6)
-        assert max(scores) <= 8 * 7 * length
+        bound = max(2 * length, int(heads_at_once * 2 * length * length))
+        monkeypatch.setattr(attention, "BLOCK_VALUES", bound)
+        inputs = self.random(length)
+        assert_near(attention.attend(*inputs), self.of_mlx(*inputs), largest=2e-6)
+        assert max(scores) <= bound
         assert sum(scores) == 8 * length * length
 
+    @pytest.mark.parametrize("kind", ["bool", "added"])
+    def test_mask_in_blocks(self, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+        """One query has all its keys masked: it attends to all of them alike."""
+        monkeypatch.setattr(attention, "BLOCK_VALUES", 100)
+        queries, pair = self.random(20)
+        there = mx.random.bernoulli(0.5, (2, 1, 20, 20), key=mx.random.key(7))
+        there[1, 0, 3] = False
+        mask = there if kind == "bool" else mx.where(there, 0.0, attention.MASKED)
+        got = attention.attend(queries, pair, mask)
+        assert_near(got, self.of_mlx(queries, pair, mask), largest=2e-6)
+        assert_near(got[1, 3, :16], pair.values[1, 0].mean(axis=0), largest=2e-6)
+
     def test_one_query_is_the_smallest_block(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(attention, "CPU_SCORES", 1)
+        monkeypatch.setattr(attention, "BLOCK_VALUES", 1)
         inputs = self.random(9)
-        assert_near(attention.attend_in_blocks(*inputs), attention.attend(*inputs), largest=1e-6)
+        assert_near(attention.attend(*inputs), self.of_mlx(*inputs), largest=2e-6)
 
     def test_window_layers_grow_with_the_length_not_with_its_square(self, scores: list[int]) -> None:
+        seen = []
         for length in (1024, 4096):
-            attention.attend_in_window(*self.random(length), 32)
-        assert scores == [8 * 1024 * 96, 8 * 4096 * 96]
+            attention.attend(*self.random(length), window=32)
+            seen.append(sum(scores))
+            scores.clear()
+        assert 8 * 1024 * 65 < seen[0] < 8 * 1024 * 96
+        assert seen[1] < 4.1 * seen[0]
 
-    def test_no_mask_where_the_window_reaches_all(self, scores: list[int]) -> None:
-        attention.attend_in_window(*self.random(17), 16)
-        assert scores == [8 * 17 * 17]
+    @pytest.mark.parametrize("length", [18, 31, 32, 33, 100], ids="{}_queries".format)
+    @pytest.mark.parametrize("place", ["cpu", "gpu"])
+    def test_window_is_the_mask(self, monkeypatch: pytest.MonkeyPatch, length: int, place: str) -> None:
+        """As a GPU is given it, and as the CPU computes it."""
+        monkeypatch.setattr(attention, "is_on_cpu", lambda: place == "cpu")
+        inputs = self.random(length)
+        want = self.of_mlx(*inputs, sliding_window_mask(length, 16))
+        assert_near(attention.attend(*inputs, window=16), want, largest=2e-6)
+
+    @pytest.mark.parametrize("place", ["cpu", "gpu"])
+    def test_no_mask_where_the_window_reaches_all(self, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+        monkeypatch.setattr(attention, "is_on_cpu", lambda: place == "cpu")
+        inputs = self.random(17)
+        assert mx.array_equal(attention.attend(*inputs, window=16), attention.attend(*inputs))

@@ -13,12 +13,14 @@ import pytest
 import torch
 from diffusers import AutoencoderOobleck
 from diffusers.models.autoencoders.autoencoder_oobleck import OobleckDecoderBlock, OobleckEncoderBlock
+from mlx.utils import tree_flatten
 
 from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx import vae_model
 from acestep.models.mlx.tiling import CACHE_LIMIT, in_tiles, limited_cache
 from acestep.models.mlx.vae_convert import load_layers, load_mlx_vae
-from acestep.models.mlx.vae_cpu import run_layers, tile_threads
+from acestep.models.mlx.vae_cpu import WIDE, run_layers, tile_threads
+from acestep.models.mlx.vae_layers import KERNEL, Conv1d
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck, Stage, VAEConfig
 from tests.parity_helper import assert_equal, assert_near
 
@@ -125,6 +127,47 @@ def test_block_of_real_width_is_diffusers(kind: str, backend: str) -> None:
         for layer in ours.layers():
             y = layer(y)
     assert_near(to_torch(y), reference(x), largest=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 17, 18, 19, 100])
+@pytest.mark.parametrize("dilation", vae_model.DILATIONS)
+def test_wide_conv_is_mlx_conv(length: int, dilation: int) -> None:
+    """Where numpy computes pairs of outputs together: at every rest of a pair, and shorter than the kernel reaches."""
+    layer = Conv1d(WIDE, 3, KERNEL, dilation)
+    for name, value in layer.parameters().items():
+        layer[name] = mx.random.normal(value.shape, key=mx.random.key(value.ndim))
+    x = mx.random.normal((1, length, WIDE), key=mx.random.key(length))
+    assert_near(run_layers([layer], np.array(x[0])), np.array(layer(x)[0]), largest=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_tiles_of_wide_blocks_have_the_pairs_of_the_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stride, block = 5, getattr(vae_model, f"Oobleck{kind.capitalize()}Block")(WIDE, WIDE, 5)
+    for name, value in tree_flatten(block.parameters()):
+        scale = 0.3 if value.ndim == 1 else (value.size / WIDE) ** -0.5
+        value = scale * mx.random.normal(value.shape, key=mx.random.key(len(name)))
+        block.load_weights([(name, value)], strict=False)
+    ratio = Fraction(1, stride) if kind == "encoder" else Fraction(stride)
+    stage = Stage(block.layers(), ratio, WIDE * ratio.numerator)
+    x = np.array(mx.random.normal((1000, WIDE), key=mx.random.key(1)))
+    with tile_threads() as pool:
+        whole = stage.on_cpu(x, pool)
+        monkeypatch.setattr(vae_model, "CPU_TILE_VALUES", 101 * stage.values)
+        tiled_calls: list[int] = []
+        monkeypatch.setattr(vae_model, "run_layers", noting_length(tiled_calls))
+        tiles = stage.on_cpu(x, pool)
+    assert len(tiled_calls) > 5
+    assert_near(tiles, whole, largest=2e-7)
+
+
+def noting_length(lengths: list[int]) -> Callable[..., np.ndarray]:
+    """`run_layers`, which notes how long what it is given is."""
+
+    def run_noting(layers: Any, x: np.ndarray) -> np.ndarray:
+        lengths.append(len(x))
+        return run_layers(layers, x)
+
+    return run_noting
 
 
 @pytest.mark.usefixtures("backend")

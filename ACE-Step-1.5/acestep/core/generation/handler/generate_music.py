@@ -1,6 +1,7 @@
 """From a request and a context audio to stems."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ from acestep.constants import SAMPLE_RATE
 from acestep.errors import BackendError
 
 
-def mlx_stream() -> AbstractContextManager[None]:
-    """The stream of a run on MLX; the import is here, for a machine without mlx."""
+@contextmanager
+def mlx_run() -> Iterator[None]:
+    """The stream and the memory of a run on MLX; the imports are here, for a machine without mlx."""
+    from acestep.models.mlx.cpu_memory import freed_memory_kept
     from acestep.models.mlx.streams import reused_stream
 
-    return reused_stream()
+    with reused_stream(), freed_memory_kept():
+        yield
 
 
 class GenerateMusicMixin:
@@ -29,7 +33,7 @@ class GenerateMusicMixin:
         if self.model is None:
             raise BackendError("no checkpoint is loaded; call initialize_service first")
         audio = self.process_target_audio(src_audio)
-        with self.lock, mlx_stream() if self.use_mlx_dit else nullcontext():
+        with self.lock, mlx_run() if self.use_mlx_dit else nullcontext():
             outputs = self.service_generate(audio=audio, **request)
             audios, levels, seconds = self._decode_generate_music_pred_latents(
                 outputs["target_latents"], samples=audio.shape[-1]
