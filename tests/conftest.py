@@ -1,7 +1,8 @@
 """Fixtures for all folders; torch, diffusers and mlx are imported where a test asks for one of them."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,25 @@ sys.meta_path.insert(0, Absent())
 @pytest.fixture(autouse=True)
 def _no_checkpoints_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACESTEP_CHECKPOINTS_DIR", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _weight_norm_without_values() -> Iterator[None]:
+    """Of weights without values, which diffusers makes before it reads a VAE, weight norm has a shape alone: PyTorch
+    takes 80 ms a VAE to find that out step by step.
+    """
+    torch, module = sys.modules.get("torch"), sys.modules.get("torch.nn.utils.weight_norm")
+    if torch is None or module is None:
+        yield
+        return
+    weight_norm: Callable[..., Any] = module.__dict__["_weight_norm"]
+
+    def of_shape(v: Any, g: Any, dim: int = 0) -> Any:
+        return torch.empty_like(v) if v.is_meta else weight_norm(v, g, dim)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_weight_norm", of_shape)
+        yield
 
 
 @pytest.fixture(scope="session")
