@@ -73,9 +73,16 @@ def require_parameters(function: ast.FunctionDef, *names: str) -> None:
         raise CannotEdit(f"{function.name} has no parameter {' and no parameter '.join(missing)}")
 
 
-def bound_names(node: ast.AST) -> set[str]:
-    """Every name that is given a value somewhere below `node`: assigned, imported, defined or a parameter."""
-    return {name for inner in nodes_of(node) for name in binds(inner)}
+def bound_names(node: ast.AST) -> frozenset[str]:
+    """Every name that is given a value somewhere below `node`: assigned, imported, defined or a parameter.
+
+    Kept with the node, as `nodes_of` is.
+    """
+    kept: frozenset[str] | None = vars(node).get("bound_names")
+    if kept is None:
+        names = frozenset(name for inner in nodes_of(node) for name in binds(inner))
+        kept = vars(node)["bound_names"] = names
+    return kept
 
 
 def outer_names(function: ast.FunctionDef) -> set[str]:
