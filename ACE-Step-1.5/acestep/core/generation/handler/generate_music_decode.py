@@ -5,8 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acestep.constants import SAMPLES_PER_FRAME
 from acestep.errors import BackendError
 from acestep.models.parts import AudioVAE
+
+# Latent frames behind a stem that its last samples depend on: 9 in the published VAE, 30 in the tiny checkpoint's.
+FRAMES_BEHIND = 32
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,13 @@ class GenerateMusicDecodeMixin:
     def _decode_generate_music_pred_latents(
         self, pred_latents: np.ndarray, samples: int
     ) -> tuple[np.ndarray, list[Levels], float]:
-        """Latents [batch, frames, 64] -> audio [batch, 2, samples] with no peak above 1, its levels, seconds taken."""
+        """Latents [batch, frames, 64] -> audio [batch, 2, samples] with no peak above 1, its levels, seconds taken.
+
+        Frames that do not reach the samples are not decoded: most of those that a short context is filled up with.
+        """
         start = time.perf_counter()
-        audio = self.vae.decode_latents(pred_latents)[..., :samples]
+        frames = -(-samples // SAMPLES_PER_FRAME) + FRAMES_BEHIND
+        audio = self.vae.decode_latents(pred_latents[:, :frames])[..., :samples]
         levels = [levels_of(stem) for stem in audio]
         peaks = np.array([max(1.0, level.peak) for level in levels], dtype=np.float32)
         return audio / peaks[:, None, None], levels, time.perf_counter() - start

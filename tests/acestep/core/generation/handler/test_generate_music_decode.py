@@ -1,5 +1,7 @@
 """Latents to stems: cut to the context's length, levels taken before any gain."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,9 +9,16 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from acestep.core.generation.handler.generate_music_decode import GenerateMusicDecodeMixin, levels_of
+from acestep.core.generation.handler.generate_music_decode import (
+    FRAMES_BEHIND,
+    GenerateMusicDecodeMixin,
+    levels_of,
+)
 from acestep.errors import BackendError
+from acestep.models.mlx.vae_model import MLXAutoencoderOobleck
 from tests.parity_helper import assert_equal, assert_near
+
+RATE = 48_000
 
 
 class Host(GenerateMusicDecodeMixin):
@@ -37,6 +46,37 @@ def test_stems_are_the_vaes(mlx_handler: Any) -> None:
 def test_stem_is_cut_to_the_context() -> None:
     audio = np.random.default_rng(0).random((1, 2, 5760), dtype=np.float32)
     assert_equal(decode(audio, 5000)[0], audio[..., :5000])
+
+
+@pytest.mark.parametrize("use_mlx_dit", [True, False], ids=["mlx", "torch"])
+def test_what_lies_behind_a_short_stem_is_not_decoded_and_not_missed(
+    load_handler: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, use_mlx_dit: bool
+) -> None:
+    """To its last sample, one second of the 128 frames that its context was filled up to is that of all frames."""
+    handler = load_handler("plain", use_mlx_dit)
+    latents = np.random.default_rng(0).standard_normal((1, 128, 8), dtype=np.float32)
+    whole = handler.vae.decode_latents(latents)[..., :RATE]
+    decoded = []
+    decode_latents = handler.vae.decode_latents
+
+    def count_frames(given: np.ndarray) -> np.ndarray:
+        decoded.append(given.shape[1])
+        return decode_latents(given)
+
+    monkeypatch.setattr(handler.vae, "decode_latents", count_frames)
+    stems, levels, _ = handler._decode_generate_music_pred_latents(latents, RATE)
+    assert_near(stems * max(1.0, levels[0].peak), whole, largest=1e-6)
+    assert decoded == [25 + FRAMES_BEHIND]
+
+
+def test_frames_behind_are_enough_for_the_published_vae(mlx_handler: Any) -> None:
+    config = mlx_handler.vae.vae.config
+    published = replace(config, downsampling_ratios=(2, 4, 4, 6, 10))
+    for behind, of in ((30, config), (9, published)):
+        margin = 0
+        for stage in reversed(MLXAutoencoderOobleck(of).decoder.stages()):
+            margin = stage.margin(margin)
+        assert margin == behind <= FRAMES_BEHIND
 
 
 def test_peak_above_full_scale_is_divided_away_for_that_stem_only() -> None:
