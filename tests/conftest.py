@@ -1,5 +1,6 @@
 """Fixtures for all folders; torch, diffusers and mlx are imported where a test asks for one of them."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ import hypothesis
 import numpy as np
 import pytest
 
+# The imports of torch, diffusers and transformers make a million objects that all stay: the garbage collector never
+# looks at what is imported while the tests are collected. It is switched on again before the first test.
+gc.disable()
 # the first example of a test may import torch
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
@@ -167,6 +171,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """`make test-fast` does not import what it would leave out."""
     path = f"{collection_path.relative_to(config.rootpath).as_posix()}/"
     return True if "not subprocess" in config.option.markexpr and path in _STARTS_PROCESSES else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -26,6 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 SECONDS = 60
 COUNT = "tests.patches.independent_count"
 LOADED = (
+    "numpy.random",
     "patches.verify.probe",
     "patches.verify.runs",
     "patches.doctor.probe",
@@ -74,7 +75,7 @@ def serve() -> None:
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.chdir(tempfile.gettempdir())
-    gc.freeze()  # a collection in a child would copy every page
+    gc.disable()  # a collection in a child would copy every page, and children end soon
     for line in sys.stdin:
         os.write(answers, _in_a_fork(json.loads(line)) + b"\n")
 
