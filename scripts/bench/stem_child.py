@@ -22,6 +22,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:1] = [str(PROJECT / "scripts"), str(PROJECT)]
 from bench.memory import peak_of_process, start_peak_over  # noqa: E402
+from patches.harness.child import without_garbage_collection  # noqa: E402
 from patches.harness.network import refuse_network  # noqa: E402
 from smoke import tree  # noqa: E402
 
@@ -134,19 +135,20 @@ def handler_stem(order: dict[str, Any], clock: PartClock) -> list[str]:
 
 def torch_stem(order: dict[str, Any], clock: PartClock) -> list[str]:
     """A stem by diffusers' AceStepPipeline, PyTorch on the CPU, float32; returns notes."""
-    import soundfile
-    import torch
-    from diffusers import AceStepPipeline, FlowMatchEulerDiscreteScheduler
-    from transformers import PreTrainedTokenizerFast
+    with without_garbage_collection():
+        import soundfile
+        import torch
+        from diffusers import AceStepPipeline, FlowMatchEulerDiscreteScheduler
+        from transformers import PreTrainedTokenizerFast
 
-    from acestep.models.checkpoint.config import read_config
-    from acestep.models.checkpoint.layout import find_layout
-    from acestep.models.pytorch.loading import (
-        load_condition_encoder,
-        load_decoder,
-        load_text_encoder,
-        load_vae,
-    )
+        from acestep.models.checkpoint.config import read_config
+        from acestep.models.checkpoint.layout import find_layout
+        from acestep.models.pytorch.loading import (
+            load_condition_encoder,
+            load_decoder,
+            load_text_encoder,
+            load_vae,
+        )
 
     folder = Path(order["checkpoint"])
     layout, config = find_layout(folder), read_config(folder)

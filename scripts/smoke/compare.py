@@ -182,8 +182,13 @@ def distances_to_pytorch(
     Sampled, a run whose steps were not recorded is compared in full. A run that hides its inputs, or never evaluated
     its decoder, is infinitely far. `at` is called with the number of PyTorch's evaluations so far, of all together.
     """
-    from smoke.origin import decoded_distance, load_vae, noise_distance
-    from smoke.sampled import sampled_distances
+    from patches.harness.child import without_garbage_collection
+
+    with without_garbage_collection():
+        import acestep.models.pytorch.loop
+        import acestep.models.pytorch.reference  # noqa: F401
+        from smoke.origin import decoded_distance, load_vae, noise_distance
+        from smoke.sampled import sampled_distances
 
     reference = Reference(requests[0], comparison.device, at)
     vae = load_vae(reference.checkpoint) if any(wavs) else None

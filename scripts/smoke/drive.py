@@ -29,6 +29,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 # for `smoke` and the harness of `patches`; main() puts the tree in their place
 sys.path[:1] = [str(PROJECT / "scripts"), str(PROJECT)]
 from patches.harness.arrays import as_array  # noqa: E402
+from patches.harness.child import without_garbage_collection  # noqa: E402
 from patches.harness.imports import hide_package  # noqa: E402
 from patches.harness.network import refuse_network  # noqa: E402
 from patches.harness.recorders import call_in_thread  # noqa: E402
@@ -63,9 +64,10 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
     if on_mlx and not tree.absent(["mlx"]):  # where it is absent, it is named with whatever else is
         tree.check_mlx()
     model_imports = tree.model_code_imports(Path(sys.path[0]))
-    (handlers, inference), stubbed = tree.import_tree(
-        ("acestep.handler", "acestep.inference"), besides=model_imports | ({"mlx"} if on_mlx else set())
-    )
+    with without_garbage_collection():
+        (handlers, inference), stubbed = tree.import_tree(
+            ("acestep.handler", "acestep.inference"), besides=model_imports | ({"mlx"} if on_mlx else set())
+        )
     notes = [f"{name} is not installed; soundfile read the context in its place" for name in stubbed]
     if on_mlx and (override := tree.override_mlx_available()):
         notes.append(override)
