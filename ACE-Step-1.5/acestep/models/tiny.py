@@ -87,7 +87,7 @@ VAE_CONFIG = {
     "_class_name": "AutoencoderOobleck",
     "audio_channels": 2,
     "channel_multiples": [1, 1, 1, 1, 1],
-    "decoder_channels": 4,
+    "decoder_channels": 2,
     "decoder_input_channels": LATENT_CHANNELS,
     "downsampling_ratios": [10, 6, 4, 4, 2],  # the largest first: what follows is on fewer samples
     "encoder_hidden_size": 2 * LATENT_CHANNELS,  # mean and scale
