@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -677,6 +678,14 @@ def test_layers_that_cannot_be_are_refused(
     assert capsys.readouterr().err.strip() == f"lego_smoke: {sentence}"
 
 
+# Each line is of one process. torch.compile has its own: there PyTorch is first imported during an evaluation.
+COMPUTED_BY = (
+    ("torch.compile",),
+    ("torch.jit", "torch in a thread"),
+    ("numpy", "ctypes", "program"),
+)
+
+
 class TestCheats:
     """What a checkout does besides, or instead of, what it says is named in one sentence."""
 
@@ -694,16 +703,35 @@ class TestCheats:
             "in 7 evaluations"
         }
 
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def computed_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], dict[str, Run]]:
+        """computed_by(kinds): a run for each kind of velocity, all in one process."""
+
+        @cache
+        def run(kinds: tuple[str, ...]) -> dict[str, Run]:
+            folder = tmp_path_factory.mktemp("computed")
+            root = write_checkout(folder / "tree", computed_by=kinds)
+            tree = Tree(root, Path("checkpoints/acestep-v15-base"), folder=root)
+            requests = [a_request(seed=seed) for seed in range(len(kinds))]
+            runs = [run for run, _ in run_tree(tree, requests, folder / "run")]
+            return dict(zip(kinds, runs, strict=True))
+
+        return run
+
     @pytest.mark.parametrize(
-        "by", ["torch.jit", "torch.compile", "torch in a thread", "numpy", "ctypes", "program"]
+        ("by", "kinds"),
+        [pytest.param(by, kinds, id=by) for kinds in COMPUTED_BY for by in kinds],
     )
-    def test_a_velocity_that_mlx_did_not_compute(self, drive: Any, by: str) -> None:
+    def test_a_velocity_that_mlx_did_not_compute(
+        self, computed_by: Callable[[tuple[str, ...]], dict[str, Run]], by: str, kinds: tuple[str, ...]
+    ) -> None:
         """Right numbers, so that nothing but the way they were made gives it away.
 
         torch.compile fails after the first, inside a block in which PyTorch's calls are counted.
         """
         counts = "1 of 2" if by == "torch.compile" else "7 of 7"
-        assert failing(drive(computed_by=by))["backend"].startswith(
+        assert failing(computed_by(kinds)[by])["backend"].startswith(
             f"MLX was requested, but in {counts} evaluations the decoder's velocity was not computed from the latents"
         )
 
