@@ -13,6 +13,8 @@ of it but what the checkout needs.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import inspect
 import json
 import os
@@ -74,6 +76,8 @@ def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
 
     handler = handlers.AceStepHandler()
     start = time.perf_counter()
+    if not on_mlx:
+        import_pytorch_parts()
     message, loaded = load(handler, order)
     load_seconds = time.perf_counter() - start
     if not loaded:
@@ -167,6 +171,12 @@ def generate(
         },
         "notes": notes + left_out,
     }
+
+
+def import_pytorch_parts() -> None:
+    """What the fork's loader imports for PyTorch; where something is missing, the loader says so."""
+    with without_garbage_collection(), contextlib.suppress(ImportError):
+        importlib.import_module("acestep.models.pytorch.parts")
 
 
 def load(handler: Any, order: dict[str, Any]) -> tuple[str, bool]:
