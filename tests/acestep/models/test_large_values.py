@@ -287,10 +287,12 @@ def test_block_of_real_width(
     stream = normal(1, 2, width)
     stream[..., LARGE] = RESIDUAL
 
-    ours, theirs = MLXSwiGLUMLP(config), AceStepMLP(width, 3 * width).requires_grad_(False)
+    ours = MLXSwiGLUMLP(config)
+    with torch.device("meta"):  # no random weights that would be overwritten
+        theirs = AceStepMLP(width, 3 * width)
     for name, weight in weights.items():
         getattr(ours, name).weight = mx.array(weight).astype(mx.float16)
-        getattr(theirs, name).weight.copy_(torch.from_numpy(weight))
+        getattr(theirs, name).weight = torch.nn.Parameter(torch.from_numpy(weight), requires_grad=False)
     mlx_linear.measure_rows(ours)
     want = (theirs(torch.from_numpy(x)) + torch.from_numpy(stream)).numpy()
     to_half(theirs, torch.float16)
