@@ -11,6 +11,8 @@ from acestep.models.mlx.linear import scale_into_range
 # The score of a key that is masked, or what is added to it. Finite: a query whose keys are all masked attends to all
 # of them alike, as in diffusers; half the largest float32, as a kernel may multiply it by log2(e).
 MASKED = -1.7e38
+# Queries of a block at least: fewer of them make matmuls slow.
+BLOCK_QUERIES = 128
 
 
 class KeysAndValues(NamedTuple):
@@ -63,7 +65,7 @@ def attend_in_blocks(
     mask: mx.array | None = None,
     window: int | None = None,
 ) -> mx.array:
-    """Attention in float32 on the CPU, where mlx has none that is fused: no more than BLOCK_VALUES scores at a time.
+    """Attention in float32 on the CPU, where mlx has none that is fused: about BLOCK_VALUES scores at a time.
 
     Returns [batch, heads, length, head_dim].
     """
@@ -76,7 +78,7 @@ def attend_in_blocks(
 
     repeats = heads // kv_heads
     if window is None:
-        rows = min(length, max(1, BLOCK_VALUES // (repeats * key_length)))
+        rows = min(length, max(BLOCK_QUERIES, BLOCK_VALUES // (repeats * key_length)))
         groups = max(1, BLOCK_VALUES // (repeats * key_length * rows))
     else:
         rows = window

@@ -2,8 +2,7 @@
 
 `dit_run` computes once what all steps of a run share. Besides that: cond and uncond are computed once up to the
 first cross-attention, from there on as one batch, and only cond attends to the encoder states; sliding-window layers
-score the keys of their window alone; queries are processed in blocks where their scores would fill the memory; the
-patch convs are matmuls.
+score the keys of their window alone; the patch convs are matmuls.
 """
 
 from typing import cast

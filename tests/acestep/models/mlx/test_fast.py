@@ -227,6 +227,7 @@ class TestScores:
     ) -> None:
         bound = max(2 * length, int(heads_at_once * 2 * length * length))
         monkeypatch.setattr(attention, "BLOCK_VALUES", bound)
+        monkeypatch.setattr(attention, "BLOCK_QUERIES", 1)
         inputs = self.random(length)
         assert_near(attention.attend(*inputs), self.of_mlx(*inputs), largest=2e-6)
         assert max(scores) <= bound
@@ -236,6 +237,7 @@ class TestScores:
     def test_mask_in_blocks(self, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         """One query has all its keys masked: it attends to all of them alike."""
         monkeypatch.setattr(attention, "BLOCK_VALUES", 100)
+        monkeypatch.setattr(attention, "BLOCK_QUERIES", 3)
         queries, pair = self.random(20)
         there = mx.random.bernoulli(0.5, (2, 1, 20, 20), key=mx.random.key(7))
         there[1, 0, 3] = False
@@ -246,6 +248,7 @@ class TestScores:
 
     def test_one_query_is_the_smallest_block(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(attention, "BLOCK_VALUES", 1)
+        monkeypatch.setattr(attention, "BLOCK_QUERIES", 1)
         inputs = self.random(9)
         assert_near(attention.attend(*inputs), self.of_mlx(*inputs), largest=2e-6)
 
