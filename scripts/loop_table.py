@@ -1,11 +1,9 @@
 """The loop table: LEGO in every setting through the fork's public API on MLX, held to PyTorch from the same tensors.
 
-usage: python scripts/loop_table.py [FILE.md]
-
-Writes the table as measured, into docs/parity.md if no other file is named, in place of all that follows its heading.
 Exit status: 0 every row is within its bound; 1 some are not.
 """
 
+import argparse
 import os
 import platform
 import sys
@@ -218,5 +216,19 @@ def main(target: Path = TABLE) -> int:
     return 1 if far else 0
 
 
+def page_asked_for(arguments: list[str]) -> Path:
+    """The Markdown file of the command line."""
+    parser = argparse.ArgumentParser(description="Measures the loop in every LEGO setting against PyTorch.")
+    parser.add_argument(
+        "page",
+        nargs="?",
+        type=Path,
+        default=TABLE,
+        help="the table is written there, in place of all that follows its heading (default: docs/parity.md)",
+    )
+    page: Path = parser.parse_args(arguments).page
+    return page
+
+
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:2])))
+    sys.exit(main(page_asked_for(sys.argv[1:])))

@@ -64,3 +64,12 @@ def test_what_the_page_says_before_the_table_stays(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(loop_table, "measure", lambda _: iter(()))
     assert loop_table.main(page) == 0
     assert page.read_text() == f"# Page\n\n{table([])}"
+
+
+def test_an_option_is_no_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """It once measured for a minute and wrote a file of the name --help."""
+    with pytest.raises(SystemExit) as ended:
+        loop_table.page_asked_for(["--nonsense"])
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --nonsense" in capsys.readouterr().err
+    assert loop_table.page_asked_for([]) == TABLE
