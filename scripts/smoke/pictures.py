@@ -95,12 +95,12 @@ def power_picture(samples: np.ndarray, rate: int) -> np.ndarray:
         samples = np.pad(samples, [(0, FFT_SIZE - len(samples)), (0, 0)])
     a_column = -(-len(samples) // (COLUMNS * FFT_SIZE // 2))  # spectra, overlapping by a half or more
     starts = np.linspace(0, len(samples) - FFT_SIZE, COLUMNS * a_column).astype(int)
-    window = np.hanning(FFT_SIZE).astype(np.float32)[:, None]
+    window = np.hanning(FFT_SIZE).astype(np.float32)
+    stretches = np.lib.stride_tricks.sliding_window_view(np.ascontiguousarray(samples.T), FFT_SIZE, axis=1)
     power = np.empty((COLUMNS, FFT_SIZE // 2 + 1), dtype=np.float32)
     for column, firsts in enumerate(starts.reshape(COLUMNS, a_column)):
-        stretches = samples[firsts[:, None] + np.arange(FFT_SIZE)]
-        spectra = np.fft.rfft(stretches * window, axis=1)
-        power[column] = (spectra.real**2 + spectra.imag**2).mean(axis=(0, 2))
+        spectra = np.fft.rfft(stretches[:, firsts] * window).reshape(-1, FFT_SIZE // 2 + 1)
+        power[column] = np.einsum("ij,ij->j", spectra, spectra.conj()).real / len(spectra)
     return (row_shares(rate) @ power.T)[::-1]
 
 
