@@ -57,6 +57,6 @@ def load_silence_latent(folder: Path, config: ModelConfig) -> np.ndarray:
 def _of_diffusers(folder: Path) -> np.ndarray | None:
     for path in weight_files(folder, DIFFUSERS_STEM):
         if SILENCE in check_dtypes(path):
-            ((_, shape, values),) = read_values(path, [SILENCE])
-            return np.concatenate(list(values)).reshape(shape)
+            for _, shape, values in read_values(path, [SILENCE]):
+                return np.concatenate(list(values)).reshape(shape)
     return None

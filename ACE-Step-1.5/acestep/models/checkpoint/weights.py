@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -183,26 +183,32 @@ def check_dtypes(
 def read_values(
     path: Path, keys: Iterable[str]
 ) -> Iterator[tuple[str, tuple[int, ...], Iterator[np.ndarray]]]:
-    """The key and shape of each weight and its values in order, float32, a part at a time."""
+    """The key and shape of each weight and its values in order, float32, a part at a time.
+
+    The values of a weight are read before those of the next one.
+    """
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
-    for key in keys:
-        entry = header[key]
-        start, end = entry["data_offsets"]
-        yield key, tuple(entry["shape"]), _parts(path, DTYPES[entry["dtype"]], 8 + size + start, end - start)
+        for key in keys:
+            entry = header[key]
+            start, end = entry["data_offsets"]
+            file.seek(8 + size + start)
+            yield key, tuple(entry["shape"]), _parts(file, DTYPES[entry["dtype"]], end - start)
 
 
-def _parts(path: Path, dtype: Any, start: int, length: int) -> Iterator[np.ndarray]:
-    """The values at a place of a file, start and length in bytes, as float32."""
-    with path.open("rb") as file:
-        file.seek(start)
-        count = length // np.dtype(dtype).itemsize
-        for at in range(0, count, VALUES_AT_ONCE):
-            part = np.fromfile(file, dtype, min(VALUES_AT_ONCE, count - at))
-            # bfloat16 is the upper half of a float32
-            is_bfloat16 = dtype is np.uint16
-            yield (part.astype(np.uint32) << 16).view(np.float32) if is_bfloat16 else part.astype(np.float32)
+def _parts(file: BinaryIO, dtype: Any, length: int) -> Iterator[np.ndarray]:
+    """The next `length` bytes of a file, as float32."""
+    count = length // np.dtype(dtype).itemsize
+    for at in range(0, count, VALUES_AT_ONCE):
+        part = np.fromfile(file, dtype, min(VALUES_AT_ONCE, count - at))
+        # bfloat16 is the upper half of a float32
+        is_bfloat16 = dtype is np.uint16
+        yield (
+            (part.astype(np.uint32) << 16).view(np.float32)
+            if is_bfloat16
+            else part.astype(np.float32, copy=False)
+        )
 
 
 def check_weights(path: Path, skip: tuple[str, ...] = UNUSED_PREFIXES, is_quantised: bool = False) -> None:
