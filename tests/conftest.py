@@ -1,5 +1,6 @@
 """Fixtures for all folders; torch, diffusers and mlx are imported where a test asks for one of them."""
 
+import contextlib
 import gc
 import os
 import sys
@@ -16,6 +17,11 @@ import pytest
 # The imports of torch, diffusers and transformers make a million objects that all stay: the garbage collector never
 # looks at what is imported while the tests are collected. It is switched on again before the first test.
 gc.disable()
+# MLX wakes a thread for each operation on the CPU. As a batch process, that thread waits for its turn in place of
+# interrupting the one that woke it: a tenth of the switches between them. Processes that tests start inherit it.
+if sys.platform == "linux":
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 # the first example of a test may import torch
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
