@@ -76,34 +76,44 @@ def attend_in_blocks(
     if mask is not None:
         mask = mx.broadcast_to(mask, (batch, 1, length, key_length))
 
-    repeats = heads // kv_heads
-    if window is None:
-        rows = min(length, max(BLOCK_QUERIES, BLOCK_VALUES // (repeats * key_length)))
-        groups = max(1, BLOCK_VALUES // (repeats * key_length * rows))
-    else:
-        rows = window
-        groups = max(1, BLOCK_VALUES // (repeats * 3 * window * rows))
+    items, groups, rows = block_shape(batch, heads, kv_heads, length, key_length, window)
 
     def block(item: int, group: int, row: int) -> mx.array:
-        """Of `groups` groups of heads and `rows` queries."""
-        of_groups, of_rows, near = slice(group, group + groups), slice(row, row + rows), slice(None)
-        of_mask = None if mask is None else mask[item, :, None, of_rows]
+        """Of `items` items, `groups` groups of heads and `rows` queries."""
+        of_items, of_groups, of_rows = (
+            slice(first, first + count) for first, count in ((item, items), (group, groups), (row, rows))
+        )
+        near = slice(None)
+        of_mask = None if mask is None else mask[of_items, :, None, of_rows]
         if window is not None:
             near = slice(max(0, row - window), row + rows + window)
             query, key = (mx.arange(length)[which] for which in (of_rows, near))
             of_mask = mx.abs(query[:, None] - key) <= window
-        scores = queries[item, of_groups, :, of_rows] @ keys[item, of_groups, :, :, near]
+        scores = queries[of_items, of_groups, :, of_rows] @ keys[of_items, of_groups, :, :, near]
         if of_mask is not None:
             scores = mx.where(of_mask, scores, MASKED) if of_mask.dtype == mx.bool_ else scores + of_mask
         weights = power_of_two(scores - mx.max(scores, axis=-1, keepdims=True))
-        return (weights @ values[item, of_groups, :, near]) / mx.sum(weights, axis=-1, keepdims=True)
+        return (weights @ values[of_items, of_groups, :, near]) / mx.sum(weights, axis=-1, keepdims=True)
+
+    def of_heads(item: int, group: int) -> mx.array:
+        return mx.concatenate([block(item, group, row) for row in range(0, length, rows)], axis=3)
 
     mixed = [
-        mx.concatenate([block(item, group, row) for row in range(0, length, rows)], axis=2)
-        for item in range(batch)
-        for group in range(0, kv_heads, groups)
+        mx.concatenate([of_heads(item, group) for group in range(0, kv_heads, groups)], axis=1)
+        for item in range(0, batch, items)
     ]
     return mx.concatenate(mixed).reshape(batch, heads, length, head_dim)
+
+
+def block_shape(
+    batch: int, heads: int, kv_heads: int, length: int, key_length: int, window: int | None
+) -> tuple[int, int, int]:
+    """How many items, groups of heads and queries of each are computed at once."""
+    if batch * heads * length * key_length <= BLOCK_VALUES:
+        return batch, kv_heads, length
+    of_a_query = heads // kv_heads * (key_length if window is None else 3 * window)
+    rows = window or min(length, max(BLOCK_QUERIES, BLOCK_VALUES // of_a_query))
+    return 1, max(1, BLOCK_VALUES // (of_a_query * rows)), rows
 
 
 def attend_in_window(queries: mx.array, keys_and_values: KeysAndValues, window: int) -> mx.array:

@@ -15,6 +15,8 @@ from acestep.models.mlx.loading import check_shapes, read_model
 from acestep.models.mlx.vae_layers import Conv1d, DownsamplingConv1d, Snake1d, UpsamplingConv1d
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck, VAEConfig
 
+CONVERTED_AT_ONCE = 2**20  # bytes
+
 
 def _stored_shapes(name: str, module: nn.Module) -> dict[str, tuple[int, ...]]:
     """The keys of a layer in the checkpoint and their shapes there."""
@@ -98,10 +100,14 @@ def load_layers(model: nn.Module, weights: Mapping[str, mx.array], source: str) 
     layers = [(name, module) for name, module in model.named_modules() if _stored_shapes(name, module)]
     expected = {key: shape for layer in layers for key, shape in _stored_shapes(*layer).items()}
     check_shapes(expected, weights, source)
+    converted: dict[str, mx.array] = {}
     for name, module in layers:
-        converted = _convert(name, module, weights)
-        mx.eval(converted)  # one layer at a time: all at once, every weight would be held in both forms
-        model.load_weights(list(converted.items()), strict=False)
+        converted |= _convert(name, module, weights)
+        # A few layers at a time: all at once, every weight would be held in both forms.
+        if sum(value.nbytes for value in converted.values()) > CONVERTED_AT_ONCE or module is layers[-1][1]:
+            mx.eval(converted)
+            model.load_weights(list(converted.items()), strict=False)
+            converted = {}
     mx.clear_cache()
 
 
