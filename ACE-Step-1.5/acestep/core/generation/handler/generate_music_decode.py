@@ -9,8 +9,9 @@ from acestep.constants import SAMPLES_PER_FRAME
 from acestep.errors import BackendError
 from acestep.models.parts import AudioVAE
 
-# Latent frames behind a stem that its last samples depend on: 9 in the published VAE, 30 in the tiny checkpoint's.
-FRAMES_BEHIND = 32
+# Latent frames behind a stem that its last samples depend on, at most: 9 in the published VAE, 30 in the tiny
+# checkpoint's, 43 where all strides are as small as they can be.
+FRAMES_BEHIND = 48
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,11 @@ def test_what_lies_behind_a_short_stem_is_not_decoded_and_not_missed(
     assert decoded == [25 + FRAMES_BEHIND]
 
 
-def test_frames_behind_are_enough_for_the_published_vae(mlx_handler: Any) -> None:
+def test_frames_behind_are_enough_for_every_vae(mlx_handler: Any) -> None:
     config = mlx_handler.vae.vae.config
     published = replace(config, downsampling_ratios=(2, 4, 4, 6, 10))
-    for behind, of in ((30, config), (9, published)):
+    smallest = replace(config, downsampling_ratios=(5, 3, *[2] * 7), channel_multiples=(1,) * 9)
+    for behind, of in ((30, config), (9, published), (43, smallest)):
         margin = 0
         for stage in reversed(MLXAutoencoderOobleck(of).decoder.stages()):
             margin = stage.margin(margin)
