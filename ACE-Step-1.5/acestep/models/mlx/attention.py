@@ -77,26 +77,30 @@ def attend_in_blocks(
         mask = mx.broadcast_to(mask, (batch, 1, length, key_length))
 
     items, groups, rows = block_shape(batch, heads, kv_heads, length, key_length, window)
+    near = {row: slice(None) for row in range(0, length, rows)}
+    in_window = {}
+    if window is not None:
+        position = mx.arange(length)
+        near = {row: slice(max(0, row - window), row + rows + window) for row in near}
+        in_window = {
+            row: mx.abs(position[row : row + rows, None] - position[keys_near]) <= window
+            for row, keys_near in near.items()
+        }
 
     def block(item: int, group: int, row: int) -> mx.array:
         """Of `items` items, `groups` groups of heads and `rows` queries."""
         of_items, of_groups, of_rows = (
             slice(first, first + count) for first, count in ((item, items), (group, groups), (row, rows))
         )
-        near = slice(None)
-        of_mask = None if mask is None else mask[of_items, :, None, of_rows]
-        if window is not None:
-            near = slice(max(0, row - window), row + rows + window)
-            query, key = (mx.arange(length)[which] for which in (of_rows, near))
-            of_mask = mx.abs(query[:, None] - key) <= window
-        scores = queries[of_items, of_groups, :, of_rows] @ keys[of_items, of_groups, :, :, near]
+        of_mask = in_window.get(row) if mask is None else mask[of_items, :, None, of_rows]
+        scores = queries[of_items, of_groups, :, of_rows] @ keys[of_items, of_groups, :, :, near[row]]
         if of_mask is not None:
             scores = mx.where(of_mask, scores, MASKED) if of_mask.dtype == mx.bool_ else scores + of_mask
         weights = power_of_two(scores - mx.max(scores, axis=-1, keepdims=True))
-        return (weights @ values[of_items, of_groups, :, near]) / mx.sum(weights, axis=-1, keepdims=True)
+        return (weights @ values[of_items, of_groups, :, near[row]]) / mx.sum(weights, axis=-1, keepdims=True)
 
     def of_heads(item: int, group: int) -> mx.array:
-        return mx.concatenate([block(item, group, row) for row in range(0, length, rows)], axis=3)
+        return mx.concatenate([block(item, group, row) for row in near], axis=3)
 
     mixed = [
         mx.concatenate([of_heads(item, group) for group in range(0, kv_heads, groups)], axis=1)

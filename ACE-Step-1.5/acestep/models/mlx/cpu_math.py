@@ -27,6 +27,15 @@ def is_on_cpu() -> bool:
     return bool(mx.default_device() == mx.cpu)
 
 
+def silu(x: mx.array) -> mx.array:
+    """x * sigmoid(x), as `mlx.nn.silu` but not compiled.
+
+    A thread that ran a compiled function frees its compile cache when it ends; if Python is shutting down by then,
+    the process aborts.
+    """
+    return x * mx.sigmoid(x)
+
+
 def power_of_two(x: mx.array) -> mx.array:
     """2**x for float32 x up to 126, to 3e-7 of it; an x below -126 counts as -126."""
     x = mx.maximum(x, SMALLEST_POWER)
@@ -41,7 +50,7 @@ def power_of_two(x: mx.array) -> mx.array:
 def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     """gate * sigmoid(gate) * up of two arrays [batch, length, width]."""
     if not is_on_cpu() or sys.platform == "darwin":
-        return gate * mx.sigmoid(gate) * up
+        return silu(gate) * up
     rows = max(1, BLOCK_VALUES // gate.shape[-1])
 
     def block(gate: mx.array, up: mx.array) -> mx.array:

@@ -12,7 +12,7 @@ import mlx.nn as nn
 
 from acestep.models.checkpoint.config import ModelConfig
 from acestep.models.mlx.attention import KeysAndValues, attend
-from acestep.models.mlx.cpu_math import swiglu
+from acestep.models.mlx.cpu_math import silu, swiglu
 from acestep.models.mlx.linear import HALF_DTYPES, project
 from acestep.models.mlx.rope import Rotary, rotary_tables, sliding_window_mask, timestep_frequencies
 
@@ -43,15 +43,6 @@ def apply_rope(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
     """Rotary position embedding of x [batch, heads, length, head_dim]; halves are paired, not neighbours."""
     first, second = mx.split(x, 2, axis=-1)
     return x * cos + mx.concatenate([-second, first], axis=-1) * sin
-
-
-def silu(x: mx.array) -> mx.array:
-    """x * sigmoid(x), as `mlx.nn.silu` but not compiled.
-
-    A thread that ran a compiled function frees its compile cache when it ends; if Python is shutting down by then,
-    the process aborts.
-    """
-    return x * mx.sigmoid(x)
 
 
 class MLXCrossAttentionCache:

@@ -10,6 +10,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from acestep.models.mlx.cpu_math import is_on_cpu
+
 _free: list[Any] = []
 
 
@@ -20,7 +22,7 @@ def reused_stream() -> Iterator[None]:
     Nothing changes where the thread's default stream serves as well: on a GPU, and with mlx before 0.32, whose streams
     cannot be used by another thread than the one that made them.
     """
-    if mx.default_device() != mx.cpu or not hasattr(mx, "new_thread_unsafe_stream"):
+    if not is_on_cpu() or not hasattr(mx, "new_thread_unsafe_stream"):
         yield
         return
     try:

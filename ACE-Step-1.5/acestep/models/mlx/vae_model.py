@@ -183,7 +183,7 @@ class MLXAutoencoderOobleck(nn.Module):
         mean, scale = mx.split(parameters, 2, axis=-1)
         return mean, mx.logaddexp(
             scale, 0
-        ) + 1e-4  # softplus; mlx.nn's is compiled, which `dit_model.silu` avoids
+        ) + 1e-4  # softplus; mlx.nn's is compiled, which `cpu_math.silu` avoids
 
     def decode(self, latents: mx.array) -> mx.array:
         """Latents [batch, frames, 64] -> audio [batch, samples, channels]"""
