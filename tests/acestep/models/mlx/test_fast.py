@@ -264,8 +264,9 @@ class TestScores:
     @pytest.mark.parametrize("length", [18, 31, 32, 33, 100], ids="{}_queries".format)
     @pytest.mark.parametrize("place", ["cpu", "gpu"])
     def test_window_is_the_mask(self, monkeypatch: pytest.MonkeyPatch, length: int, place: str) -> None:
-        """As a GPU is given it, and as the CPU computes it."""
+        """As a GPU is given it, and as the CPU computes it, in blocks as those of a long context."""
         monkeypatch.setattr(attention, "is_on_cpu", lambda: place == "cpu")
+        monkeypatch.setattr(attention, "BLOCK_VALUES", 1)
         inputs = self.random(length)
         want = self.of_mlx(*inputs, sliding_window_mask(length, 16))
         assert_near(attention.attend(*inputs, window=16), want, largest=2e-6)
