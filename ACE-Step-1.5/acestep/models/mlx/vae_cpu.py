@@ -2,6 +2,9 @@
 
 mlx's own conv on the CPU takes 5 times as long as a matmul for each position of the kernel, 100 times with a
 dilation, and everything but matmuls runs on one core. Here several tiles are computed at once, each on one thread.
+
+Outputs that share products are computed together, see `_with_fewer_products` and `_of_two`. Which ones depends on their
+positions in the whole input, so that an output is computed alike in every tile.
 """
 
 import ctypes
@@ -27,11 +30,16 @@ from acestep.models.mlx.vae_layers import (
     UpsamplingConv1d,
 )
 
+# Takes an input [length, channels] and the position of its first row in the whole input.
+Function = Callable[[np.ndarray, int], np.ndarray]
+
 # The OpenBLAS of numpy's wheels.
 LIBRARIES = ("numpy.libs/libscipy_openblas*", "numpy/.dylibs/libscipy_openblas*")
+SET_THREADS, GET_THREADS = "scipy_openblas_set_num_threads64_", "scipy_openblas_get_num_threads64_"
 # Channels from which on fewer matmuls are faster than fewer additions.
 WIDE = 128
-SET_THREADS, GET_THREADS = "scipy_openblas_set_num_threads64_", "scipy_openblas_get_num_threads64_"
+# Positions that are computed at once: few enough that a core's caches hold them from one operation to the next.
+BLOCK = 2048
 
 
 @cache
@@ -64,144 +72,232 @@ def tile_threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def tiled(
-    run: Callable[[np.ndarray], np.ndarray],
+    run: Function,
     x: np.ndarray,
+    start: int,
     tile: int,
     overlap: int,
     ratio: Fraction,
-    group: int,
     pool: ThreadPoolExecutor | None = None,
 ) -> np.ndarray:
-    """run(x) for x [length, channels], in tiles of equal length, at most `tile`, each with `overlap` more on either
-    side, which is cut off; as many tiles at once as `pool` has threads.
+    """run(x, start) in tiles of equal length, at most `tile`, each with `overlap` more on either side, which is cut
+    off; as many tiles at once as `pool` has threads.
 
-    ratio: positions of the output for one of the input. group: tile and overlap are multiples of it, so that a tile
-    starts where an output does, and where the pairs of outputs do that `conv` computes together.
+    ratio: positions of the output for one of the input; start, tile and overlap are multiples of its denominator.
     """
-    length = len(x)
+    length, group = len(x), ratio.denominator
     if length <= tile:
-        return run(x)
+        return run(x, start)
     threads: int = pool._max_workers if pool else 1
     count = -(-length // (tile * threads)) * threads
     tile = -(-length // (count * group)) * group
 
-    def part(start: int) -> np.ndarray:
-        first, end = max(0, start - overlap), start + tile
-        y = run(x[first : end + overlap])
-        kept = slice(int((start - first) * ratio), int((end - first) * ratio) if end < length else None)
+    def part(begin: int) -> np.ndarray:
+        first, end = max(0, begin - overlap), begin + tile
+        y = run(x[first : end + overlap], start + first)
+        kept = slice(int((begin - first) * ratio), int((end - first) * ratio) if end < length else None)
         return y[kept].copy()  # a view would keep what was computed for the overlap in memory
 
-    starts = range(0, length, tile)
-    return np.concatenate(list(pool.map(part, starts) if pool else map(part, starts)))
+    begins = range(0, length, tile)
+    return np.concatenate(list(pool.map(part, begins) if pool else map(part, begins)))
 
 
-def run_layers(layers: Sequence[Layer], x: np.ndarray) -> np.ndarray:
-    """x [length, channels] through each layer."""
-    for layer in layers:
-        x = FUNCTIONS[type(layer)](layer, x)
-    return x
+def function(layers: Sequence[Layer]) -> Function:
+    """One layer after another. What depends on their weights alone is computed here, for all tiles."""
+    functions = [(FUNCTIONS[type(layer)](layer), layer.ratio) for layer in layers]
+
+    def run(x: np.ndarray, start: int = 0) -> np.ndarray:
+        for of_layer, ratio in functions:
+            x = of_layer(x, start)
+            start = int(start * ratio)
+        return x
+
+    return run
 
 
-def snake(layer: Snake1d, x: np.ndarray) -> np.ndarray:
+def snake(layer: Snake1d) -> Function:
     """`vae_layers.Snake1d`"""
-    wave = x * view(layer.alpha)
-    np.sin(wave, out=wave)
-    np.multiply(wave, wave, out=wave)
-    wave *= view(layer.inverse_beta)
-    wave += x
-    return wave
+    alpha, inverse_beta = view(layer.alpha), view(layer.inverse_beta)
+
+    def run(x: np.ndarray, start: int) -> np.ndarray:
+        y = np.empty_like(x)
+        for first in range(0, len(x), BLOCK):
+            inputs, wave = x[first : first + BLOCK], y[first : first + BLOCK]
+            np.multiply(inputs, alpha, out=wave)
+            np.sin(wave, out=wave)
+            np.multiply(wave, wave, out=wave)
+            wave *= inverse_beta
+            wave += inputs
+        return y
+
+    return run
 
 
-def conv(layer: Conv1d, x: np.ndarray) -> np.ndarray:
+def conv(layer: Conv1d) -> Function:
     """`vae_layers.Conv1d`"""
-    weight = view(layer.weight)
-    y = x @ weight[len(weight) // 2]
-    if "bias" in layer:
-        y += view(layer.bias)
-    if len(weight) == KERNEL and weight.shape[1] >= WIDE:
-        _add_outer_positions(weight, layer.dilation, x, y)
-    else:
-        _add_each_position(weight, layer.dilation, x, y)
-    return y
+    blocks = conv_blocks(layer)
+
+    def run(x: np.ndarray, start: int) -> np.ndarray:
+        parts = [part for _, part in blocks(x, start)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    return run
 
 
-def _add_each_position(weight: np.ndarray, dilation: int, x: np.ndarray, y: np.ndarray) -> None:
-    """Adds to y what all positions of the kernel but the center contribute: a matmul each, no padded copy of x."""
-    length, center = len(x), len(weight) // 2
-    product = np.empty_like(y)
-    for position, matrix in enumerate(weight):
-        offset = (position - center) * dilation
-        first, end = max(0, -offset), length - max(0, offset)
-        if offset and first < end:
-            y[first:end] += np.matmul(x[first + offset : end + offset], matrix, out=product[: end - first])
+def residual_unit(layer: OobleckResidualUnit) -> Function:
+    """`vae_layers.OobleckResidualUnit`"""
+    first_snake, blocks = snake(layer.snake1), conv_blocks(layer.conv1)
+    second_snake, second_conv = snake(layer.snake2), conv(layer.conv2)
+
+    def run(x: np.ndarray, start: int) -> np.ndarray:
+        y = np.empty_like(x)
+        for rows, part in blocks(first_snake(x, start), start):
+            np.add(second_conv(second_snake(part, 0), 0), x[rows], out=y[rows])
+        return y
+
+    return run
 
 
-def _add_outer_positions(weight: np.ndarray, dilation: int, x: np.ndarray, y: np.ndarray) -> None:
-    """`_add_each_position` for a kernel of 7 with 8 matmuls on half of the positions each, in place of 6 on all.
+def conv_blocks(layer: Conv1d) -> Callable[[np.ndarray, int], Iterator[tuple[slice, np.ndarray]]]:
+    """`conv` as an iteration over blocks of at most BLOCK positions: which ones, and their outputs."""
+    weight, padding = view(layer.weight), layer.padding
+    period, multiply = 1, _with_a_product_each(weight, layer.dilation)
+    if len(weight) == KERNEL and min(weight.shape[1:]) >= WIDE:
+        period, multiply = 8 * layer.dilation, _with_fewer_products(weight, layer.dilation)
+    block = BLOCK // period * period
 
-    Winograd's minimal filtering F(2, 3): two outputs, `dilation` apart, of a kernel of 3 with 4 multiplications in
-    place of 6. Positions 0 to 2 of the kernel are one such kernel, 4 to 6 another, which takes the same sums of inputs
-    two pairs of outputs later. Source: Winograd 1980, "Arithmetic Complexity of Computations".
+    def run(x: np.ndarray, start: int) -> Iterator[tuple[slice, np.ndarray]]:
+        length = len(x)
+        for first in range(-(start % period), length, block):
+            end = min(first + block, first + -(-(length - first) // period) * period)
+            y = multiply(_rows(x, first - padding, end + padding))
+            rows = slice(max(first, 0), min(end, length))
+            part = y[rows.start - first : rows.stop - first]
+            if "bias" in layer:
+                part += view(layer.bias)
+            yield rows, part
+
+    return run
+
+
+def _rows(x: np.ndarray, first: int, end: int) -> np.ndarray:
+    """Rows first to end, zeros where x has none."""
+    inside = x[max(first, 0) : max(end, 0)]
+    if len(inside) == end - first:
+        return inside
+    return np.pad(inside, [(max(-first, 0), max(end - max(len(x), first), 0)), (0, 0)])
+
+
+def _with_a_product_each(weight: np.ndarray, dilation: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A convolution without padding: a matmul for each position of the kernel."""
+
+    def multiply(x: np.ndarray) -> np.ndarray:
+        length = len(x) - (len(weight) - 1) * dilation
+        y = x[:length] @ weight[0]
+        for position in range(1, len(weight)):
+            y += x[position * dilation :][:length] @ weight[position]
+        return y
+
+    return multiply
+
+
+def _with_fewer_products(weight: np.ndarray, dilation: int) -> Callable[[np.ndarray], np.ndarray]:
+    """`_with_a_product_each` of a kernel of 7, with 4 products an output in place of 7.
+
+    Outputs are a multiple of 8 * dilation. Positions 0 to 2 of the kernel are a kernel of 3, `early`, and 4 to 6
+    another, `late`. Two outputs, `dilation` apart, are a pair: Winograd's minimal filtering F(2, 3) computes a pair of
+    a kernel of 3 by 4 products in place of 6. `late` multiplies the sums of inputs that `early` multiplies for the
+    pair after the next: together they are a kernel of 2 over the pairs, of which F(2, 2) computes two outputs by 3
+    products in place of 4. Source: Winograd 1980, "Arithmetic Complexity of Computations".
     """
-    length, channels = x.shape
-    pairs = -(-length // (2 * dilation))
-    padded = np.zeros(((pairs + 3) * 2 * dilation, channels), x.dtype)
-    padded[3 * dilation :][:length] = x
-    halves = padded.reshape(-1, 2, dilation, channels)
-    first, second, third, fourth = halves[:-1, 0], halves[:-1, 1], halves[1:, 0], halves[1:, 1]
+    inputs, outputs = weight.shape[1:]
+    center, step = weight[3], 2 * dilation
+    matrices = [
+        (early, early + late, late)
+        for early, late in zip(_sums_of_three(weight[:3]), _sums_of_three(weight[4:]), strict=True)
+    ]
 
-    def products(inputs: np.ndarray, early: np.ndarray, late: np.ndarray) -> np.ndarray:
-        """Of both kernels, [pairs, dilation, outputs]."""
-        rows, count = inputs.reshape(-1, channels), pairs * dilation
-        return (rows[:count] @ early + rows[2 * dilation :] @ late).reshape(pairs, dilation, -1)
+    def products(sums: np.ndarray, early: np.ndarray, both: np.ndarray, late: np.ndarray) -> np.ndarray:
+        """Sums [pairs + 2, dilation, inputs], of pairs that are a multiple of 4 -> [pairs, dilation, outputs]"""
+        twos = sums.reshape(-1, step, inputs)  # of two pairs each
+        before, between, after = twos[:-1:2], twos[1::2], twos[2::2]
 
-    early, late = _sums_of_three(weight[:3]), _sums_of_three(weight[4:])
-    both = products(second + third, early[1], late[1])
-    difference = products(third - second, early[2], late[2])
-    even = products(first - third, early[0], late[0])
-    even += both
-    even += difference
-    both -= difference
-    both -= products(second - fourth, early[3], late[3])
+        def product(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+            return (x.reshape(-1, inputs) @ matrix).reshape(-1, step, outputs)
 
-    outputs = np.stack([even, both], axis=1).reshape(-1, y.shape[1])
-    y += outputs[:length]
+        shared = product(between, both)
+        y = np.empty((len(shared), 2, step, outputs), sums.dtype)
+        np.add(product(before - between, early), shared, out=y[:, 0])
+        np.add(product(after - between, late), shared, out=y[:, 1])
+        return y.reshape(-1, dilation, outputs)
+
+    def multiply(x: np.ndarray) -> np.ndarray:
+        halves = x.reshape(-1, 2, dilation, inputs)
+        first, second, third, fourth = halves[:-1, 0], halves[:-1, 1], halves[1:, 0], halves[1:, 1]
+        total = products(second + third, *matrices[1])
+        difference = products(third - second, *matrices[2])
+        pairs = np.empty((len(total), 2, dilation, outputs), x.dtype)
+        np.add(total, difference, out=pairs[:, 0])
+        pairs[:, 0] += products(first - third, *matrices[0])
+        np.subtract(total, difference, out=pairs[:, 1])
+        pairs[:, 1] -= products(second - fourth, *matrices[3])
+        y = pairs.reshape(-1, outputs)
+        y += x[3 * dilation : -3 * dilation] @ center
+        return y
+
+    return multiply
 
 
 def _sums_of_three(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What the 4 multiplications take of a kernel of 3, [3, inputs, outputs]."""
+    """What the 4 products of F(2, 3) take of a kernel of 3, [3, inputs, outputs]."""
     first, second, third = weight
     outer = first + third
     return first, (outer + second) / 2, (outer - second) / 2, third
 
 
-def downsampling_conv(layer: DownsamplingConv1d, x: np.ndarray) -> np.ndarray:
+def downsampling_conv(layer: DownsamplingConv1d) -> Function:
     """`vae_layers.DownsamplingConv1d`"""
-    length, channels = x.shape
-    groups, end = layer.groups(length)
-    padded = np.pad(x[: length + min(end, 0)], [(layer.padding, max(end, 0)), (0, 0)])
-    return _of_two(layer, padded.reshape(groups, layer.stride * channels)) + view(layer.bias)
+    multiply, bias = _of_two(view(layer.weight)), view(layer.bias)
+
+    def run(x: np.ndarray, start: int) -> np.ndarray:
+        length, channels = x.shape
+        groups, end = layer.groups(length)
+        padded = np.pad(x[: length + min(end, 0)], [(layer.padding, max(end, 0)), (0, 0)])
+        y = multiply(padded.reshape(groups, layer.stride * channels), start // layer.stride)
+        y += bias
+        return y
+
+    return run
 
 
-def upsampling_conv(layer: UpsamplingConv1d, x: np.ndarray) -> np.ndarray:
+def upsampling_conv(layer: UpsamplingConv1d) -> Function:
     """`vae_layers.UpsamplingConv1d`"""
-    y = _of_two(layer, np.pad(x, [(1, 1), (0, 0)])).reshape(-1, layer.bias.size)
-    return y[layer.padding : len(y) - layer.padding] + view(layer.bias)
+    multiply, bias = _of_two(view(layer.weight)), view(layer.bias)
+
+    def run(x: np.ndarray, start: int) -> np.ndarray:
+        y = multiply(np.pad(x, [(1, 1), (0, 0)]), start).reshape(-1, bias.size)
+        y += bias
+        return y[layer.padding : len(y) - layer.padding]
+
+    return run
 
 
-def _of_two(layer: DownsamplingConv1d | UpsamplingConv1d, x: np.ndarray) -> np.ndarray:
-    """A convolution of kernel 2 without padding."""
-    first, second = view(layer.weight)
-    y = x[:-1] @ first
-    y += x[1:] @ second
-    return y
+def _of_two(weight: np.ndarray) -> Function:
+    """A convolution of kernel 2 without padding, two outputs by 3 products: F(2, 2), see `_with_fewer_products`."""
+    early, late = weight
+    both = early + late
 
+    def run(x: np.ndarray, start: int) -> np.ndarray:
+        count, left_out = len(x) - 1, start % 2
+        x = _rows(x, -left_out, count + 1 + (count + left_out) % 2)
+        before, between, after = x[:-1:2], x[1::2], x[2::2]
+        shared = between @ both
+        y = np.empty((len(shared), 2, weight.shape[2]), x.dtype)
+        np.add((before - between) @ early, shared, out=y[:, 0])
+        np.add((after - between) @ late, shared, out=y[:, 1])
+        return y.reshape(-1, weight.shape[2])[left_out : left_out + count]
 
-def residual_unit(layer: OobleckResidualUnit, x: np.ndarray) -> np.ndarray:
-    """`vae_layers.OobleckResidualUnit`"""
-    y = run_layers([layer.snake1, layer.conv1, layer.snake2, layer.conv2], x)
-    y += x
-    return y
+    return run
 
 
 def view(weight: mx.array) -> np.ndarray:
@@ -209,7 +305,7 @@ def view(weight: mx.array) -> np.ndarray:
     return np.asarray(weight)
 
 
-FUNCTIONS: dict[type, Callable[[Any, np.ndarray], np.ndarray]] = {
+FUNCTIONS: dict[type, Callable[[Any], Function]] = {
     Snake1d: snake,
     Conv1d: conv,
     DownsamplingConv1d: downsampling_conv,

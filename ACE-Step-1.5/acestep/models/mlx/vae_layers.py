@@ -4,6 +4,7 @@
 """
 
 import math
+from fractions import Fraction
 from typing import Protocol
 
 import mlx.core as mx
@@ -15,6 +16,8 @@ KERNEL = 7
 class Layer(Protocol):
     """[batch, length, channels] -> the same, with another length and width where `ratio` and the weights say so."""
 
+    ratio: Fraction  # positions of the output for one of the input
+
     def __call__(self, x: mx.array) -> mx.array: ...
 
     def margin(self, outputs: int) -> int:
@@ -24,6 +27,8 @@ class Layer(Protocol):
 
 class Snake1d(nn.Module):
     """x + sin(alpha x)^2 / beta, with an alpha and a beta for each channel."""
+
+    ratio = Fraction(1)
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -40,6 +45,8 @@ class Snake1d(nn.Module):
 
 class Conv1d(nn.Module):
     """A convolution that keeps the length; its kernel is odd."""
+
+    ratio = Fraction(1)
 
     def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, bias: bool = True) -> None:
         super().__init__()
@@ -66,6 +73,7 @@ class DownsamplingConv1d(nn.Module):
         self.weight = mx.zeros((2, stride * inputs, outputs))
         self.bias = mx.zeros(outputs)
         self.stride, self.padding = stride, math.ceil(stride / 2)
+        self.ratio = Fraction(1, stride)
 
     def margin(self, outputs: int) -> int:
         return outputs * self.stride + self.padding
@@ -91,6 +99,7 @@ class UpsamplingConv1d(nn.Module):
         self.weight = mx.zeros((2, inputs, stride * outputs))
         self.bias = mx.zeros(outputs)
         self.stride, self.padding = stride, math.ceil(stride / 2)
+        self.ratio = Fraction(stride)
 
     def margin(self, outputs: int) -> int:
         return 1 + (outputs + self.padding - 1) // self.stride
@@ -102,6 +111,8 @@ class UpsamplingConv1d(nn.Module):
 
 class OobleckResidualUnit(nn.Module):
     """Two convolutions, the first one dilated, beside the identity."""
+
+    ratio = Fraction(1)
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,7 +17,7 @@ import numpy as np
 
 from acestep.models.mlx.cpu_math import is_on_cpu
 from acestep.models.mlx.tiling import in_tiles, limited_cache
-from acestep.models.mlx.vae_cpu import run_layers, tile_threads, tiled
+from acestep.models.mlx.vae_cpu import function, tile_threads, tiled
 from acestep.models.mlx.vae_layers import (
     KERNEL,
     Conv1d,
@@ -30,12 +29,12 @@ from acestep.models.mlx.vae_layers import (
 )
 
 DILATIONS = (1, 3, 9)
-# Positions after which the pairs of outputs that `vae_cpu.conv` computes together start anew, whatever the dilation.
-PAIRS_PERIOD = math.lcm(*(2 * dilation for dilation in DILATIONS))
 # Latent frames of one tile, overlap aside. An activation of the widest stage has 12 MB a second.
 TILE_FRAMES = 250
-# Values of an activation that a core computes at once on the CPU: 4 MB, which its caches still hold.
-CPU_TILE_VALUES = 2**20
+# The same on the CPU, where whole tiles are held between two stages alone.
+CPU_TILE_FRAMES = 500
+# Values of an activation that a core computes at once on the CPU.
+CPU_TILE_VALUES = 2**21
 
 
 @dataclass(frozen=True)
@@ -87,19 +86,17 @@ def round_up(count: int, group: int) -> int:
     return -(-count // group) * group
 
 
-def whole_periods(stride: int) -> int:
-    """The smallest number of positions that are whole periods of pairs when each has become `stride` positions."""
-    return PAIRS_PERIOD // math.gcd(PAIRS_PERIOD, stride)
-
-
 @dataclass(frozen=True)
 class Stage:
-    """Layers between two changes of the rate. ratio: positions out for one in; values: of its widest activation, for
-    one position in."""
+    """Layers between two changes of the rate. values: of its widest activation, for one position of the input."""
 
     layers: Sequence[Layer]
-    ratio: Fraction
     values: int
+
+    @property
+    def ratio(self) -> Fraction:
+        """Positions of the output for one of the input."""
+        return math.prod((layer.ratio for layer in self.layers), start=Fraction(1))
 
     def margin(self, outputs: int) -> int:
         for layer in reversed(self.layers):
@@ -111,12 +108,12 @@ class Stage:
             x = layer(x)
         return x
 
-    def on_cpu(self, x: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
-        """[length, channels], in tiles of their own."""
-        group = math.lcm(self.ratio.denominator, whole_periods(self.ratio.numerator))
+    def on_cpu(self, x: np.ndarray, start: int, pool: ThreadPoolExecutor) -> np.ndarray:
+        """x [length, channels], from position `start` of the whole input on, in tiles of their own."""
+        group = self.ratio.denominator
         tile = max(1, CPU_TILE_VALUES // (self.values * group)) * group
         overlap = round_up(self.margin(0), group)
-        return tiled(lambda part: run_layers(self.layers, part), x, tile, overlap, self.ratio, group, pool)
+        return tiled(function(self.layers), x, start, tile, overlap, self.ratio, pool)
 
 
 class OobleckEncoder(nn.Module):
@@ -138,8 +135,7 @@ class OobleckEncoder(nn.Module):
         layers[0] = [self.conv1, *layers[0]]
         layers[-1] = [*layers[-1], self.snake1, self.conv2]
         return [
-            Stage(inner, Fraction(1, block.conv1.stride), block.snake1.alpha.size)
-            for inner, block in zip(layers, self.block, strict=True)
+            Stage(inner, block.snake1.alpha.size) for inner, block in zip(layers, self.block, strict=True)
         ]
 
 
@@ -162,7 +158,7 @@ class OobleckDecoder(nn.Module):
         layers[0] = [self.conv1, *layers[0]]
         layers[-1] = [*layers[-1], self.snake1, self.conv2]
         return [
-            Stage(inner, Fraction(block.conv_t1.stride), block.conv_t1.stride * block.conv_t1.bias.size)
+            Stage(inner, block.conv_t1.stride * block.conv_t1.bias.size)
             for inner, block in zip(layers, self.block, strict=True)
         ]
 
@@ -190,15 +186,13 @@ class MLXAutoencoderOobleck(nn.Module):
         return self._in_tiles(self.decoder.stages(), latents, 1, Fraction(self.config.hop_length))
 
     def _in_tiles(self, stages: Sequence[Stage], x: mx.array, frame: int, ratio: Fraction) -> mx.array:
-        """All stages on one item after another, in tiles of TILE_FRAMES frames of `frame` positions each."""
+        """All stages on one item after another, in tiles of whole frames, `frame` positions each."""
         margin = 0
         for stage in reversed(stages):
             margin = stage.margin(margin)
-        # In the residual units with the fewest positions a frame, hence in all.
-        group = frame * whole_periods(self.config.downsampling_ratios[-1])
-        tile, overlap = round_up(TILE_FRAMES * frame, group), round_up(margin, group)
-        run = partial(run_on_cpu, group=group) if is_on_cpu() else run_on_gpu
-        items = [run(stages, item, tile, overlap, ratio) for item in mx.split(x, len(x))]
+        overlap = round_up(margin, frame)
+        run, frames = (run_on_cpu, CPU_TILE_FRAMES) if is_on_cpu() else (run_on_gpu, TILE_FRAMES)
+        items = [run(stages, item, frames * frame, overlap, ratio) for item in mx.split(x, len(x))]
         return mx.concatenate(items) if len(items) > 1 else items[0]
 
 
@@ -216,15 +210,14 @@ def run_on_gpu(stages: Sequence[Stage], x: mx.array, tile: int, overlap: int, ra
     return y
 
 
-def run_on_cpu(
-    stages: Sequence[Stage], x: mx.array, tile: int, overlap: int, ratio: Fraction, group: int
-) -> mx.array:
-    """All stages on [1, length, channels], by numpy; tile and overlap are multiples of `group`."""
+def run_on_cpu(stages: Sequence[Stage], x: mx.array, tile: int, overlap: int, ratio: Fraction) -> mx.array:
+    """All stages on [1, length, channels], by numpy."""
     with tile_threads() as pool:
 
-        def run(part: np.ndarray) -> np.ndarray:
+        def run(part: np.ndarray, start: int) -> np.ndarray:
             for stage in stages:
-                part = stage.on_cpu(part, pool)
+                part = stage.on_cpu(part, start, pool)
+                start = int(start * stage.ratio)
             return part
 
-        return mx.array(tiled(run, np.asarray(x[0]), tile, overlap, ratio, group)[None])
+        return mx.array(tiled(run, np.asarray(x[0]), 0, tile, overlap, ratio)[None])

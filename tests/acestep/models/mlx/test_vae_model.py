@@ -19,8 +19,8 @@ from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx import vae_model
 from acestep.models.mlx.tiling import CACHE_LIMIT, in_tiles, limited_cache
 from acestep.models.mlx.vae_convert import load_layers, load_mlx_vae
-from acestep.models.mlx.vae_cpu import WIDE, run_layers, tile_threads
-from acestep.models.mlx.vae_layers import KERNEL, Conv1d
+from acestep.models.mlx.vae_cpu import BLOCK, WIDE, Function, function, tile_threads
+from acestep.models.mlx.vae_layers import KERNEL, Conv1d, DownsamplingConv1d, UpsamplingConv1d
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck, Stage, VAEConfig
 from tests.parity_helper import assert_equal, assert_near
 
@@ -122,52 +122,85 @@ def test_block_of_real_width_is_diffusers(kind: str, backend: str) -> None:
     x = torch.randn(1, reference.snake1.alpha.shape[1], 18, generator=torch.Generator().manual_seed(3))
     y = to_mlx(x)
     if backend == "numpy":
-        y = mx.array(run_layers(ours.layers(), np.array(y[0]))[None])
+        y = mx.array(function(ours.layers())(np.array(y[0]), 0)[None])
     else:
         for layer in ours.layers():
             y = layer(y)
     assert_near(to_torch(y), reference(x), largest=1e-5)
 
 
-@pytest.mark.parametrize("length", [1, 2, 5, 17, 18, 19, 100])
+def random_layer(layer: Any) -> Any:
+    """With weights that keep the size of their input, about."""
+    for name, value in tree_flatten(layer.parameters()):
+        scale = 0.3 if value.ndim == 1 else (value.size / value.shape[-1]) ** -0.5
+        value = scale * mx.random.normal(value.shape, key=mx.random.key(len(name)))
+        layer.load_weights([(name, value)], strict=False)
+    return layer
+
+
+@pytest.mark.parametrize("start", [0, 1, 37])
+@pytest.mark.parametrize("length", [1, 2, 5, 71, 72, 73, 100])
 @pytest.mark.parametrize("dilation", vae_model.DILATIONS)
-def test_wide_conv_is_mlx_conv(length: int, dilation: int) -> None:
-    """Where numpy computes pairs of outputs together: at every rest of a pair, and shorter than the kernel reaches."""
-    layer = Conv1d(WIDE, 3, KERNEL, dilation)
-    for name, value in layer.parameters().items():
-        layer[name] = mx.random.normal(value.shape, key=mx.random.key(value.ndim))
+def test_wide_conv_is_mlx_conv(length: int, dilation: int, start: int) -> None:
+    """Where numpy computes outputs together: at every rest of a group, and shorter than the kernel reaches."""
+    layer = random_layer(Conv1d(WIDE, WIDE, KERNEL, dilation))
     x = mx.random.normal((1, length, WIDE), key=mx.random.key(length))
-    assert_near(run_layers([layer], np.array(x[0])), np.array(layer(x)[0]), largest=2e-6)
+    assert_near(function([layer])(np.array(x[0]), start), np.array(layer(x)[0]), largest=2e-6)
+
+
+@pytest.mark.parametrize(("inputs", "dilation"), [(4, 1), (4, 9), (WIDE, 1), (WIDE, 9)])
+def test_conv_of_several_blocks_is_mlx_conv(inputs: int, dilation: int) -> None:
+    layer = random_layer(Conv1d(inputs, inputs, KERNEL, dilation))
+    x = mx.random.normal((1, 2 * BLOCK + 5, inputs), key=mx.random.key(0))
+    assert_near(function([layer])(np.array(x[0]), 3), np.array(layer(x)[0]), largest=2e-6)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 9, 10])
+@pytest.mark.parametrize("stride", [2, 3, 10])
+@pytest.mark.parametrize("kind", [DownsamplingConv1d, UpsamplingConv1d])
+def test_conv_that_changes_the_rate_is_mlx_conv(kind: Any, stride: int, length: int, start: int) -> None:
+    layer = random_layer(kind(4, 6, stride))
+    if kind is DownsamplingConv1d:
+        length, start = length * stride, start * stride
+    x = mx.random.normal((1, length, 4), key=mx.random.key(length))
+    assert_near(function([layer])(np.array(x[0]), start), np.array(layer(x)[0]), largest=2e-6)
 
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
-def test_tiles_of_wide_blocks_have_the_pairs_of_the_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stride, block = 5, getattr(vae_model, f"Oobleck{kind.capitalize()}Block")(WIDE, WIDE, 5)
-    for name, value in tree_flatten(block.parameters()):
-        scale = 0.3 if value.ndim == 1 else (value.size / WIDE) ** -0.5
-        value = scale * mx.random.normal(value.shape, key=mx.random.key(len(name)))
-        block.load_weights([(name, value)], strict=False)
-    ratio = Fraction(1, stride) if kind == "encoder" else Fraction(stride)
-    stage = Stage(block.layers(), ratio, WIDE * ratio.numerator)
-    x = np.array(mx.random.normal((1000, WIDE), key=mx.random.key(1)))
-    with tile_threads() as pool:
-        whole = stage.on_cpu(x, pool)
-        monkeypatch.setattr(vae_model, "CPU_TILE_VALUES", 101 * stage.values)
-        tiled_calls: list[int] = []
-        monkeypatch.setattr(vae_model, "run_layers", noting_length(tiled_calls))
-        tiles = stage.on_cpu(x, pool)
-    assert len(tiled_calls) > 5
+def test_tiles_of_wide_blocks_compute_what_the_whole_does(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a tile starts, also one within a tile: the outputs that are computed together are those of the whole."""
+    blocks = [
+        random_layer(getattr(vae_model, f"Oobleck{kind.capitalize()}Block")(WIDE, WIDE, stride))
+        for stride in (3, 5)
+    ]
+    stages = [Stage(block.layers(), WIDE) for block in blocks]
+    length, frame, ratio = (6000, 15, Fraction(1, 15)) if kind == "encoder" else (600, 1, Fraction(15))
+    x = mx.random.normal((1, length, WIDE), key=mx.random.key(1))
+    overlap = vae_model.round_up(stages[0].margin(stages[1].margin(0)), frame)
+    whole = vae_model.run_on_cpu(stages, x, length, overlap, ratio)
+    starts: list[int] = []
+    # Shorter tiles would reach matmuls that OpenBLAS sums in another order because they are small.
+    monkeypatch.setattr(vae_model, "CPU_TILE_VALUES", 151 * WIDE)
+    monkeypatch.setattr(vae_model, "function", noting_starts(starts))
+    tiles = vae_model.run_on_cpu(stages, x, length // 4 // frame * frame, overlap, ratio)
+    assert len({start % 16 for start in starts}) > 3
     assert_near(tiles, whole, largest=2e-7)
 
 
-def noting_length(lengths: list[int]) -> Callable[..., np.ndarray]:
-    """`run_layers`, which notes how long what it is given is."""
+def noting_starts(starts: list[int]) -> Callable[..., Function]:
+    """`function`, whose functions note the positions at which their inputs start."""
 
-    def run_noting(layers: Any, x: np.ndarray) -> np.ndarray:
-        lengths.append(len(x))
-        return run_layers(layers, x)
+    def noting(layers: Any) -> Function:
+        run = function(layers)
 
-    return run_noting
+        def run_noting(x: np.ndarray, start: int) -> np.ndarray:
+            starts.append(start)
+            return run(x, start)
+
+        return run_noting
+
+    return noting
 
 
 @pytest.mark.usefixtures("backend")
@@ -176,6 +209,7 @@ def test_tiled_is_whole(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     audio, latents = to_mlx(draw_audio(vae)), to_mlx(draw_latents(frames=60))
     (mean, std), decoded = vae.encode(audio), vae.decode(latents)
     monkeypatch.setattr(vae_model, "TILE_FRAMES", 5)
+    monkeypatch.setattr(vae_model, "CPU_TILE_FRAMES", 5)
     monkeypatch.setattr(vae_model, "CPU_TILE_VALUES", 1024)
     tiled_mean, tiled_std = vae.encode(audio)
     assert_near(tiled_mean, mean, largest=1e-6, what="mean")
@@ -222,6 +256,7 @@ def changes(stage: Stage, x: mx.array, at: int, kept: slice, want: mx.array) -> 
 def test_memory_is_bounded_by_the_tile(pairs: Any, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     vae, _ = pairs["even"]
     monkeypatch.setattr(vae_model, "TILE_FRAMES", 16)
+    monkeypatch.setattr(vae_model, "CPU_TILE_FRAMES", 16)
 
     def peak(frames: int) -> int:
         latents = to_mlx(draw_latents(1, frames))
