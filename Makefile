@@ -5,8 +5,9 @@ py := .venv/bin/python
 code := ACE-Step-1.5/acestep patches scripts tests
 # With all plugins that are installed, pytest reads each of them, and all of hypothesis, anew in each process.
 # LD_PRELOAD: on Linux, OpenBLAS in place of mlx's reference BLAS, where it is installed.
+# no:logging: pytest looks through the loggers of all modules, thousands with PyTorch, six times a test.
 # Byte code is kept, whatever the environment says: else each process compiles all sources and tests anew.
-pytest = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 LD_PRELOAD="$$($(py) scripts/blas.py)" $(py) -m pytest --disable-plugin-autoload -p xdist -p hypothesispytest \
+pytest = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 LD_PRELOAD="$$($(py) scripts/blas.py)" $(py) -m pytest --disable-plugin-autoload -p xdist -p hypothesispytest -p no:logging \
 	-n 2 --dist worksteal
 
 .PHONY: smoke test test-fast lint docs-check verify bench bench-decoder loop-table coverage setup clean
