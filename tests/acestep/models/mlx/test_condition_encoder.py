@@ -78,17 +78,19 @@ def test_silence_and_null_condition(pair: SimpleNamespace) -> None:
     assert_equal(pair.mlx.null_condition_emb, pair.torch.null_condition_emb)
 
 
-def test_layer_of_real_width_is_diffusers(pair: SimpleNamespace) -> None:
+def test_layer_of_real_width_is_diffusers(tiny_root: Callable[..., Path]) -> None:
     """One layer of the published condition encoder, over more positions than its window."""
     config = replace(
-        pair.config,
+        read_config(tiny_root() / "checkpoints" / "acestep-v15-base"),
         hidden_size=2048,
         intermediate_size=6144,
         num_attention_heads=16,
         num_key_value_heads=8,
         head_dim=128,
     )
-    reference = AceStepEncoderLayer(2048, 16, 8, 128, 6144, sliding_window=4).requires_grad_(False)
+    with torch.device("meta"):  # no random weights that would be overwritten
+        reference = AceStepEncoderLayer(2048, 16, 8, 128, 6144, sliding_window=4).requires_grad_(False)
+    reference.to_empty(device="cpu")
     draw = torch.Generator().manual_seed(0)
     for value in reference.state_dict().values():
         value.uniform_(-0.02, 0.02, generator=draw) if value.dim() == 2 else value.uniform_(
