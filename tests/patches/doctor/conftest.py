@@ -1,15 +1,19 @@
 """The doctor on small applications and on the fork."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from patches.doctor import report
+from patches.doctor import probe, report
 from patches.doctor.report import Report
+from patches.harness.process import ChildResult, Limits
 from tests.patches.contract import contents
 from tests.patches.mini_application import SICK, MiniApplication
+from tests.patches.verify.conftest import modules_of_a_checkout
 
 FORK = Path(__file__).parents[3] / "ACE-Step-1.5"
 RunDoctor = Callable[..., Report]
@@ -28,6 +32,15 @@ def run_doctor(request: pytest.FixtureRequest) -> RunDoctor:
             return report.examine(root, only)
 
     return examine_in_a_fork
+
+
+def run_here(module: str, request: dict[str, Any], limits: Limits | None = None) -> ChildResult:
+    """What `run_module` returns for doctor.probe."""
+    assert module == "doctor.probe"
+    answers: list[dict[str, Any]] = []
+    with modules_of_a_checkout():
+        probe.answer(json.loads(json.dumps(request)), answers.append)
+    return ChildResult(tuple(json.loads(json.dumps(answers))), None)
 
 
 def examined(run_doctor: RunDoctor, application: MiniApplication, root: Path) -> Report:

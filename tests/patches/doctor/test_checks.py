@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from patches.cli import main
+from patches.doctor import report
 from patches.doctor.finding import DEFECT, FINE, SKIPPED
 from patches.doctor.registry import CHECKS
 from patches.doctor.report import Report, render
-from tests.patches.doctor.conftest import FORK, RunDoctor, examined
+from tests.patches.doctor.conftest import FORK, RunDoctor, examined, run_here
 from tests.patches.mini_application import APPLICATION, MASKS, MODEL, OLD, SICK, WELL
 
 pytestmark = pytest.mark.subprocess
@@ -94,8 +95,10 @@ def test_of_an_application_without_defects_is_all_fine(run_doctor: RunDoctor, tm
     assert verdicts(found) == dict.fromkeys(VERDICTS, FINE), render(found)
 
 
-def test_of_the_fork_is_all_fine(run_doctor: RunDoctor) -> None:
-    found = run_doctor(FORK)
+def test_of_the_fork_is_all_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: other tests have imported diffusers here, which takes 2.5 s in a process of its own."""
+    monkeypatch.setattr(report, "run_module", run_here)
+    found = report.examine(FORK)
     assert verdicts(found) == dict.fromkeys(VERDICTS, FINE), render(found)
 
 
