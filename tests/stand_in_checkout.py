@@ -75,8 +75,6 @@ import mlx.core as mx
 
 ROOT = Path(__file__).parent.parent
 HABITS = json.loads((ROOT / "acestep" / "habits.json").read_text())
-if HABITS.get("torch_inside"):
-    import torch
 for module in HABITS.get("imports", ()):
     getattr(__import__(module), HABITS.get("uses", "__name__"))
 
@@ -88,10 +86,11 @@ class Inner:
         return velocity(hidden_states, timestep, **inputs)
 
 COMPUTED_BY = HABITS.get("computed_by", [])  # what computes the velocity of the first run, of the second and so on
-if "torch.jit" in COMPUTED_BY:
+
+def trace():
     import torch
     inputs = (torch.zeros(1, 6, 2), torch.zeros(1, 1, 1))
-    TRACED = torch.jit.trace(lambda x, t: x @ torch.eye(2) + t, inputs)
+    return torch.jit.trace(lambda x, t: x @ torch.eye(2) + t, inputs)
 
 def computed_elsewhere(by, latents, t):
     import ctypes, subprocess, sys, threading
@@ -114,7 +113,7 @@ def computed_elsewhere(by, latents, t):
 
     x, t = torch.from_numpy(x), torch.from_numpy(t)
     if by == "torch.jit":
-        return TRACED(x, t).numpy()
+        return MLXDecoder.traced(x, t).numpy()
     if by == "torch.compile":
         return torch.compile(plain, backend="eager")(x, t).numpy()
     results = []
@@ -130,12 +129,13 @@ class MLXDecoder:
         self.inner = Inner()
 
     def __call__(self, cache=None, use_cache=True, **inputs):
-        if HABITS.get("torch_inside"):
+        velocity = self.inner(**inputs)
+        by = COMPUTED_BY[MLXDecoder.run] if COMPUTED_BY else "mlx"
+        if by == "mlx beside torch":
             import torch
             torch.ones(1, 1) @ torch.ones(1, 1)
-        velocity = self.inner(**inputs)
-        if COMPUTED_BY:
-            found = computed_elsewhere(COMPUTED_BY[MLXDecoder.run], inputs["hidden_states"], inputs["timestep"])
+        elif by != "mlx":
+            found = computed_elsewhere(by, inputs["hidden_states"], inputs["timestep"])
             velocity = mx.array(found) * self.scale
         return velocity, cache
 
@@ -228,6 +228,8 @@ class AceStepHandler:
 
     def generate(self, params, config, dcw_enabled):
         MLXDecoder.run += 1
+        if COMPUTED_BY[MLXDecoder.run:][:1] == ["torch.jit"]:
+            MLXDecoder.traced = trace()
         options = {"dcw_enabled": dcw_enabled} if HABITS.get("corrects") else {}
         steps = HABITS.get("always") or params.inference_steps
         schedule = [1.0 - i / steps for i in range(steps)]
