@@ -1,8 +1,6 @@
 """The benchmark of whole stems: its parts, its counted work, and a run on the tiny checkpoint."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,7 @@ from acestep.models.pytorch.loading import load_condition_encoder, load_text_enc
 from bench import stems
 from bench.stem_child import PARTS, STEPS, PartClock
 from bench.stem_work import stem_work, token_counts
-from tests.warm_process import run_in_a_fork
+from tests.warm_process import subprocess_by_fork
 
 FORK, TORCH = "this fork", "AceStepPipeline"
 
@@ -141,14 +139,13 @@ def test_every_part_of_every_side_is_in_the_report(
     """Each side is run once; what it measured serves for its second round, too. On Linux PyTorch's side is run in a
     fork of this process, which has imported PyTorch."""
     measure, started, measured = stems.run_child, [], {}
-    warm = SimpleNamespace(run=run_in_a_fork if sys.platform == "linux" else subprocess.run)
 
     def run_child(side: stems.Side, *rest: Any) -> dict[str, Any]:
         started.append(side.name)
         if side.name not in measured:
             with pytest.MonkeyPatch.context() as patch:
                 if side.name == TORCH:
-                    patch.setattr(stems, "subprocess", warm)
+                    patch.setattr(stems, "subprocess", subprocess_by_fork)
                 measured[side.name] = measure(side, *rest)
         return measured[side.name]
 

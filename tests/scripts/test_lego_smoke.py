@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.warm_process import subprocess_by_fork
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "scripts" / "lego_smoke.py"
 
@@ -156,8 +158,11 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> tuple["subprocess.CompletedProcess[str]", Path]:
-    """Two tracks in one call, on PyTorch, with words and a range."""
+    """Two tracks in one call, on PyTorch, with words and a range; on Linux in a fork of this process, which has
+    imported PyTorch."""
     import lego_smoke
+
+    from smoke import process
 
     out = tmp_path_factory.mktemp("several") / "out"
     tracks = ["--track", "drums", "--track", "bass", "--backend", "torch"]
@@ -167,6 +172,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> tuple["subprocess.Compl
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown), redirect_stderr(complaints):
         patch.setattr(sys, "argv", arguments)
         patch.setenv("COLUMNS", "200")
+        patch.setattr(process, "subprocess", subprocess_by_fork)
         status = lego_smoke.main()
     run = subprocess.CompletedProcess(arguments, status, shown.getvalue(), complaints.getvalue())
     return run, out / "latest"
