@@ -53,6 +53,14 @@ def stem(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Decoder evaluations.")] = 8,
     guidance_scale: Annotated[float, typer.Option(min=0, help="Above 1 runs APG.")] = 7.0,
     rounds: Annotated[int, typer.Option(min=1, help="Stems of each side, each in a new process.")] = 3,
+    limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Seconds after which a checkout's stem is stopped, loading aside.",
+            show_default="none",
+        ),
+    ] = None,
     torch: Annotated[bool, typer.Option(help="Also diffusers' AceStepPipeline.")] = True,
     low_memory: Annotated[
         bool | None,
@@ -80,6 +88,7 @@ def stem(
         guidance_scale=guidance_scale,
         rounds=rounds,
         checkouts=checkouts,
+        limit=limit,
         torch=torch,
         low_memory=low_memory,
         dtype=dtype,
@@ -94,8 +103,8 @@ def decoder(
     trials: Annotated[int, typer.Option(min=1, help="Of each side at each length.")] = 7,
     limit: Annotated[float, typer.Option(help="Seconds at a length after which no round is begun.")] = 120.0,
     width: Annotated[int, typer.Option(min=128, help="The decoder's; the base model has 2048.")] = 2048,
-    layers: Annotated[int, typer.Option(min=1, help="The base model has 24.")] = 2,
-    encoder_length: Annotated[int, typer.Option(min=1, help="Of the conditions.")] = 500,
+    layers: Annotated[int, typer.Option(min=0.1, help="The base model has 24.")] = 2,
+    encoder_length: Annotated[int, typer.Option(min=0.1, help="Of the conditions.")] = 500,
     sides: Annotated[str, typer.Option(help="Which of reference, fast, torch.")] = "reference,fast,torch",
     half: Annotated[bool, typer.Option(help="Also float16, at 30 s; slow on a CPU.")] = False,
     out: Annotated[Path, typer.Option(help="The folder for bench.json and bench.svg.")] = Path("out/bench"),

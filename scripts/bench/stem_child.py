@@ -3,8 +3,9 @@
 usage: python stem_child.py ORDER
 
 ORDER is JSON: `side` (fork, checkout or torch), `root` (the folder that holds the `acestep` package), `checkpoint`,
-`context`, `steps`, `guidance_scale`, `options` (more that the handler's loader is given). The last line of standard
-output is JSON. A checkout runs under its own interpreter: nothing is needed of it but what the checkout needs.
+`context`, `steps`, `guidance_scale`, `options` (more that the handler's loader is given), `limit` (seconds after which
+the stem is stopped, loading aside, or null). The last line of standard output is JSON. A checkout runs under its own
+interpreter: nothing is needed of it but what the checkout needs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import functools
 import json
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -47,19 +49,19 @@ class PartClock:
 
     def __init__(self) -> None:
         self.parts: dict[str, dict[str, float]] = {}
-        self._inside = False
+        self.running: str | None = None
 
     def measure(self, part: str, call: Callable[[], Any]) -> Any:
         """The call's result; what it calls in its turn belongs to the same part."""
-        if self._inside:
+        if self.running is not None:
             return call()
-        self._inside = True
+        self.running = part
         start_peak_over()
         start = time.perf_counter()
         try:
             return call()
         finally:
-            self._inside = False
+            self.running = None
             found = self.parts.setdefault(part, {"seconds": 0.0, "peak": 0})
             found["seconds"] += time.perf_counter() - start
             found["peak"] = max(found["peak"], peak_of_process())
@@ -75,6 +77,20 @@ class PartClock:
             return self.measure(part, lambda: original(*args, **kwargs))
 
         setattr(owner, method, watched)
+
+
+def stop_after(limit: float, clock: PartClock) -> threading.Timer:
+    """From now on the process has so many seconds; then it says where it was, and ends. Cancel it in time."""
+
+    def stop() -> None:
+        found = {"parts": {}, "notes": [], "seconds": limit, "peak": peak_of_process()}
+        print(json.dumps({**found, "stopped_in": clock.running or "between two parts"}), flush=True)
+        os._exit(0)  # what runs in other threads cannot be stopped otherwise
+
+    timer = threading.Timer(limit, stop)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def handler_stem(order: dict[str, Any], clock: PartClock) -> list[str]:
@@ -125,7 +141,10 @@ def handler_stem(order: dict[str, Any], clock: PartClock) -> list[str]:
     config, _ = tree.known_fields(
         inference.GenerationConfig, {"batch_size": 1, "use_random_seed": False, "seeds": [42]}, ()
     )
+    timer = stop_after(order["limit"], clock) if order["limit"] is not None else None
     result = inference.generate_music(handler, None, params, config)
+    if timer is not None:
+        timer.cancel()
     if not result.success:
         raise tree.problem(result.error or "")
     if "dit_encoder_time_cost" in result.extra_outputs["time_costs"]:

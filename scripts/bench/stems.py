@@ -28,7 +28,7 @@ from smoke.run import Tree
 CHILD = Path(__file__).with_name("stem_child.py")
 REPOSITORY = CHILD.parent.parent.parent
 FORK = REPOSITORY / "ACE-Step-1.5"
-FORK_SIDE, TORCH_SIDE = "fork", "torch"
+FORK_SIDE, TORCH_SIDE, CHECKOUT_SIDE = "fork", "torch", "checkout"
 NAMES = {FORK_SIDE: "this fork", TORCH_SIDE: "AceStepPipeline"}
 TOTAL = "stem"  # all parts but loading
 
@@ -44,6 +44,7 @@ class StemOrder:
     guidance_scale: float
     rounds: int
     checkouts: Sequence[Checkout]
+    limit: float | None
     torch: bool
     low_memory: bool | None
     dtype: str
@@ -72,6 +73,7 @@ def run_child(side: Side, order: StemOrder, context: Path) -> dict[str, Any]:
         "context": str(context.absolute()),
         "steps": order.steps,
         "guidance_scale": order.guidance_scale,
+        "limit": order.limit if side.kind == CHECKOUT_SIDE else None,
         "options": {"low_memory": order.low_memory, "mlx_precision": order.dtype}
         if side.kind == FORK_SIDE
         else {},
@@ -94,9 +96,13 @@ def run_child(side: Side, order: StemOrder, context: Path) -> dict[str, Any]:
 
 
 def figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of the rounds of one side: seconds of each part in every round, their median and spread, the largest peak."""
+    """Of the rounds of one side: seconds of each part in every round, their median and spread, the largest peak.
+
+    Of a side that was stopped in a round, the whole alone, which took longer than its seconds say.
+    """
+    stopped = any("stopped_in" in run for run in runs)
     parts: dict[str, Any] = {}
-    for part in (*PARTS, TOTAL):
+    for part in (TOTAL,) if stopped else (*PARTS, TOTAL):
         seconds = [total_of(run) if part == TOTAL else run["parts"][part]["seconds"] for run in runs]
         peaks = [peak_of(run, part) for run in runs]
         trials = Trials(seconds[0], seconds)
@@ -106,16 +112,21 @@ def figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "spread": trials.spread,
             "peak": max(peaks),
         }
+    parts[TOTAL]["stopped"] = stopped
     return {"parts": parts, "notes": runs[0]["notes"], "process_seconds": [run["seconds"] for run in runs]}
 
 
 def total_of(run: Mapping[str, Any]) -> float:
-    """Seconds of all parts but loading."""
+    """Seconds of all parts but loading; where it was stopped, until then."""
+    if "stopped_in" in run:
+        return float(run["seconds"])
     return sum(run["parts"][part]["seconds"] for part in PARTS[1:])
 
 
 def peak_of(run: Mapping[str, Any], part: str) -> int:
     """Bytes; of the whole process, loading included, for TOTAL."""
+    if "stopped_in" in run:
+        return int(run["peak"])
     return max(
         run["parts"][name]["peak"] for name in (PARTS if part == TOTAL else (part,)) if name in run["parts"]
     )
@@ -150,13 +161,14 @@ def run_stems(order: StemOrder, out: Path, console: Console, write_tiny: Any) ->
             sides.append(Side(NAMES[TORCH_SIDE], TORCH_SIDE, fork))
         for number, checkout in enumerate(order.checkouts):
             tree = prepare(checkout, checkpoint, scratch / f"checkout{number}")
-            sides.append(Side(checkout.name, "checkout", tree))
+            sides.append(Side(checkout.name, CHECKOUT_SIDE, tree))
         runs: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
         for number in range(order.rounds):
             for side in sides:
                 runs[side.name].append(run_child(side, order, context))
-                total = total_of(runs[side.name][-1])
-                say(f"round {number + 1} of {order.rounds}, {side.name}: {total:.1f} s")
+                found = runs[side.name][-1]
+                where = f" and not ready, stopped in: {found['stopped_in']}" if "stopped_in" in found else ""
+                say(f"round {number + 1} of {order.rounds}, {side.name}: {total_of(found):.1f} s{where}")
         frames = round(order.seconds * LATENT_FRAMES_PER_SECOND)
         report = {
             "machine": machine([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -184,7 +196,10 @@ def run_stems(order: StemOrder, out: Path, console: Console, write_tiny: Any) ->
 
 
 def show(console: Console, report: Mapping[str, Any]) -> None:
-    """A row for each part of each side; `to fork` is how many times as long as this fork's part it took."""
+    """A row for each part of each side; `to fork` is how many times as long as this fork's part it took.
+
+    A side that was stopped has its last row alone, with more than the seconds it was given.
+    """
     order, sides = report["order"], report["sides"]
     console.print(
         f"a stem of {order['seconds']:g} s, {order['steps']} steps, guidance {order['guidance_scale']:g}: medians, "
@@ -201,14 +216,16 @@ def show(console: Console, report: Mapping[str, Any]) -> None:
     for part in (*PARTS, TOTAL):
         work = report["multiply_adds"].get(part)
         for name, side in sides.items():
+            if part not in side["parts"]:
+                continue
             found = side["parts"][part]
-            seconds = found["median"]
+            seconds, more_than = found["median"], "> " if found.get("stopped") else ""
             table.add_row(
                 part if name == NAMES[FORK_SIDE] else "",
                 name,
-                f"{seconds:.2f}",
+                f"{more_than}{seconds:.2f}",
                 f"{found['spread']:.0%} of {len(found['seconds'])}",
-                "" if name == NAMES[FORK_SIDE] else f"{seconds / fork[part]['median']:.2f}x",
+                "" if name == NAMES[FORK_SIDE] else f"{more_than}{seconds / fork[part]['median']:.2f}x",
                 "" if work is None else f"{2 * work / seconds / 1e9:.0f}",
                 f"{found['peak'] / 1e9:.2f} GB",
             )

@@ -182,6 +182,28 @@ def test_a_side_that_dies_is_named_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_a_checkout_that_takes_longer_than_the_limit_is_stopped_and_took_longer(
+    run: Any, tiny_root: Callable[..., Path], tmp_path: Path
+) -> None:
+    """This fork, given as a checkout too, with far more steps than a tenth of a second is enough for."""
+    checkpoint = tiny_root() / "checkpoints/acestep-v15-base"
+    status, printed, error = run(
+        *("--seconds", "1", "--steps", "200", "--rounds", "1", "--no-torch", "--limit", "0.1"),
+        *("--checkout", str(stems.FORK), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")),
+    )
+    assert (status, error) == (0, "")
+    fork, checkout = json.loads((tmp_path / "out/stems.json").read_text())["sides"].values()
+    assert (fork["parts"]["stem"]["stopped"], checkout["parts"]["stem"]["stopped"]) == (False, True)
+    assert fork["parts"]["stem"]["seconds"][0] > 0.2, "this fork has no limit"
+    assert list(checkout["parts"]) == ["stem"], "no part of it is known to be whole"
+    assert checkout["parts"]["stem"]["seconds"] == [0.1]
+    assert any(f"0.1 s and not ready, stopped in: {part}\n" in printed for part in PARTS[1:])
+    ratio = 0.1 / fork["parts"]["stem"]["median"]
+    assert f"> {ratio:.2f}x" in printed.splitlines()[-2]
+
+
 def test_a_folder_that_is_no_checkout_is_refused(run: Any, tmp_path: Path) -> None:
     status, printed, error = run("--checkout", str(tmp_path), "--out", str(tmp_path / "out"))
     assert (status, printed) == (2, "")
