@@ -12,8 +12,9 @@ import torch
 from patches.checkout import locate
 from patches.errors import KitError
 from patches.harness.imports import CannotProbe
+from patches.verify import run
 from patches.verify.cases import Case, Observation
-from patches.verify.run import run_probe
+from tests.parity.conftest import FORK
 
 BASE, TURBO = {"is_turbo": False}, {"is_turbo": True}
 NO_KEY: dict[str, bool] = {}
@@ -48,9 +49,15 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def seen(acestep_root: Path) -> dict[str, Observation]:
-    """All cases, run in one process of their own."""
+    """All cases, run in one process: somebody's checkout in one of its own, the fork in that of the tests, which has
+    imported PyTorch and MLX."""
     try:
-        answer = run_probe(locate(acestep_root), list(CASES.values()))
+        with pytest.MonkeyPatch.context() as patch:
+            if acestep_root == FORK:
+                from tests.patches.verify.conftest import run_here
+
+                patch.setattr(run, "run_module", run_here)
+            answer = run.run_probe(locate(acestep_root), list(CASES.values()))
     except (KitError, CannotProbe) as reason:
         pytest.fail(f"{acestep_root} cannot be probed, because {reason}", pytrace=False)
     return dict(zip(CASES, answer.observations, strict=True))
