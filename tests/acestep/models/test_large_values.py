@@ -294,7 +294,7 @@ def test_block_of_real_width(
     with torch.device("meta"):  # no random weights that would be overwritten
         theirs = AceStepMLP(width, 3 * width)
     for name, weight in weights.items():
-        getattr(ours, name).weight = mx.array(weight).astype(mx.float16)
+        getattr(ours, name).weight = mx.array(weight.astype(np.float16))
         getattr(theirs, name).weight = torch.nn.Parameter(torch.from_numpy(weight), requires_grad=False)
     mlx_linear.measure_rows(ours)
     want = (theirs(torch.from_numpy(x)) + torch.from_numpy(stream)).numpy()
