@@ -138,25 +138,33 @@ def random_layer(layer: Any) -> Any:
     return layer
 
 
-@pytest.mark.parametrize("start", [0, 1, 37])
-@pytest.mark.parametrize("length", [1, 2, 5, 71, 72, 73, 100])
+def conv_in_float64(layer: Conv1d, x: np.ndarray) -> np.ndarray:
+    """`layer` of x [length, inputs]: a product for each position of the kernel."""
+    weight = np.array(layer.weight, np.float64)
+    padded = np.pad(x.astype(np.float64), [(layer.padding, layer.padding), (0, 0)])
+    products = [padded[i * layer.dilation :][: len(x)] @ matrix for i, matrix in enumerate(weight)]
+    return np.array(np.sum(products, axis=0) + np.array(layer.bias))
+
+
+@pytest.mark.parametrize("start", [0, 37])
+@pytest.mark.parametrize("length", [1, 5, 71, 72, 100])
 @pytest.mark.parametrize("dilation", vae_model.DILATIONS)
-def test_wide_conv_is_mlx_conv(length: int, dilation: int, start: int) -> None:
+def test_wide_conv(length: int, dilation: int, start: int) -> None:
     """Where numpy computes outputs together: at every rest of a group, and shorter than the kernel reaches."""
     layer = random_layer(Conv1d(WIDE, WIDE, KERNEL, dilation))
-    x = mx.random.normal((1, length, WIDE), key=mx.random.key(length))
-    assert_near(function([layer])(np.array(x[0]), start), np.array(layer(x)[0]), largest=2e-6)
+    x = np.array(mx.random.normal((length, WIDE), key=mx.random.key(length)))
+    assert_near(function([layer])(x, start), conv_in_float64(layer, x), largest=2e-6)
 
 
 @pytest.mark.parametrize(("inputs", "dilation"), [(4, 1), (4, 9), (WIDE, 1), (WIDE, 9)])
-def test_conv_of_several_blocks_is_mlx_conv(inputs: int, dilation: int) -> None:
+def test_conv_of_several_blocks(inputs: int, dilation: int) -> None:
     layer = random_layer(Conv1d(inputs, inputs, KERNEL, dilation))
-    x = mx.random.normal((1, 2 * BLOCK + 5, inputs), key=mx.random.key(0))
-    assert_near(function([layer])(np.array(x[0]), 3), np.array(layer(x)[0]), largest=2e-6)
+    x = np.array(mx.random.normal((2 * BLOCK + 5, inputs), key=mx.random.key(0)))
+    assert_near(function([layer])(x, 3), conv_in_float64(layer, x), largest=2e-6)
 
 
 @pytest.mark.parametrize("start", [0, 1])
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 9, 10])
+@pytest.mark.parametrize("length", [1, 2, 3, 10])
 @pytest.mark.parametrize("stride", [2, 3, 10])
 @pytest.mark.parametrize("kind", [DownsamplingConv1d, UpsamplingConv1d])
 def test_conv_that_changes_the_rate_is_mlx_conv(kind: Any, stride: int, length: int, start: int) -> None:
