@@ -4,6 +4,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from acestep.models.mlx.cpu_math import is_on_cpu
 
@@ -22,8 +23,8 @@ def freed_memory_kept() -> Iterator[None]:
     By itself it gives large arrays back to the system at once, and the system clears the memory of the next one page by
     page: 0.06 of a step at 30 s. Nothing changes on a GPU and where the C library is not glibc.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" and is_on_cpu() else None
-    if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+    library = glibc() if is_on_cpu() else None
+    if library is None:
         yield
         return
     library.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
@@ -32,4 +33,17 @@ def freed_memory_kept() -> Iterator[None]:
         yield
     finally:
         library.mallopt(M_TRIM_THRESHOLD, USUAL_TRIM_THRESHOLD)
+        give_freed_memory_back()
+
+
+def give_freed_memory_back() -> None:
+    """To the system, also what lies between arrays that are still needed."""
+    library = glibc()
+    if library is not None:
         library.malloc_trim(0)
+
+
+def glibc() -> Any:
+    """The C library, where it is glibc; else None."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None

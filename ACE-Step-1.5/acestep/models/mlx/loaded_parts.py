@@ -1,13 +1,13 @@
 """The parts of a checkpoint that are in memory: all of them, or as many as there is room for."""
 
-import ctypes
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import mlx.core as mx
 
-M_MMAP_THRESHOLD, THRESHOLD = -3, 2**17  # of glibc's mallopt; bytes
+from acestep.models.mlx.cpu_memory import M_MMAP_THRESHOLD, give_freed_memory_back, glibc
+
+THRESHOLD = 2**17  # bytes
 
 
 def return_freed_memory() -> None:
@@ -16,7 +16,8 @@ def return_freed_memory() -> None:
     By itself it keeps blocks of up to 32 MB: float32 weights that were converted to 16 bits and freed would take as
     much memory again.
     """
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+    library = glibc()
+    if library is not None:
         library.mallopt(M_MMAP_THRESHOLD, THRESHOLD)
 
 
@@ -55,6 +56,7 @@ class LoadedParts:
                 break
             self._parts.pop(name, None)
         mx.clear_cache()
+        give_freed_memory_back()
 
 
 class DecoderWhenNeeded:

@@ -9,7 +9,8 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from acestep.models.mlx.cpu_memory import freed_memory_kept
+from acestep.models.mlx.cpu_memory import freed_memory_kept, give_freed_memory_back
+from acestep.models.mlx.loaded_parts import LoadedParts
 
 MEGABYTE = 2**20
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -66,6 +67,23 @@ def test_given_back_after_an_exception_too(array: mx.array) -> None:
     with pytest.raises(ValueError, match="inside"), freed_memory_kept():
         fail()
     assert resident() < before + 15 * MEGABYTE
+
+
+def test_a_part_that_is_released_during_a_run_is_given_back(array: mx.array) -> None:
+    def load() -> list[mx.array]:
+        weights = [array + number for number in range(6)]
+        mx.eval(weights)
+        return weights
+
+    parts = LoadedParts({"decoder": load, "vae": lambda: None}, {"decoder": 48, "vae": 1}, limit=48)
+    with freed_memory_kept():
+        mx.clear_cache()  # and what other tests freed
+        give_freed_memory_back()
+        before = resident()
+        parts.get("decoder")
+        assert resident() > before + 30 * MEGABYTE
+        parts.get("vae")
+        assert resident() < before + 15 * MEGABYTE
 
 
 @pytest.fixture
