@@ -4,7 +4,7 @@ mlx's own conv on the CPU takes 5 times as long as a matmul for each position of
 dilation, and everything but matmuls runs on one core. Here several tiles are computed at once, each on one thread.
 
 Outputs that share products are computed together, see `_with_fewer_products` and `_of_two`. Which ones depends on their
-positions in the whole input, so that an output is computed alike in every tile.
+positions in the whole input, so that an output is made of the same products in every tile.
 """
 
 import ctypes
