@@ -6,6 +6,7 @@ argparse and not a richer library, because the kit needs nothing but Python.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -15,20 +16,26 @@ from typing import NoReturn
 
 from . import __version__, commands
 from .errors import KitError, WrongUsage
+from .interrupt import Ended, signals_raise
 from .report import CANNOT, Outcome, fits_terminal
 
 INTERRUPTED = 130
 
 
 def run() -> int:
-    """The command line in a terminal: one line for Ctrl-C, a closed or full output, and no traceback."""
+    """The command line in a terminal: one line for Ctrl-C, SIGTERM, SIGHUP, a closed or full output; no traceback."""
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        status = main()
+        with signals_raise():
+            status = main()
         sys.stdout.flush()
         return status
+    except Ended as error:
+        with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
+            print(f"Ended by {error.number.name}. {commands.what_was_written()}", file=sys.stderr, flush=True)
+        return 128 + error.number
     except KeyboardInterrupt:
         print(f"Interrupted. {commands.what_was_written()}", file=sys.stderr)
         return INTERRUPTED

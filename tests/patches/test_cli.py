@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from patches import commands
+from patches import cli, commands
 from patches.cli import main
 from tests.patches.contract import DIFFUSION, EXECUTE, GENERATE, contents
 from tests.patches.mini_checkout import BEFORE, COMPILE_LINE, FIXED, STEPS_LINE, MiniCheckout
@@ -211,6 +212,32 @@ def test_file_that_something_else_changes_during_the_proof_is_left_and_named(
         f"{python('check', root)}"
     )
     assert capsys.readouterr().err == "\n".join(["the report", *back, left, ""])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_signal_during_the_proof_puts_every_byte_back(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    root = BEFORE.write(tmp_path)
+    monkeypatch.setattr(commands, "_changes", [])
+    before, handlers = contents(root), [signal.getsignal(one) for one in signal.Signals]
+
+    def proof(_: Path) -> None:
+        assert contents(root) != before
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # as from whoever ends a session: no second exception
+
+    monkeypatch.setattr("patches.verify.verify_checkout", proof)
+    monkeypatch.setattr(sys, "argv", ["patches", "apply", "--verify", str(root)])
+    assert cli.run() == 128 + number
+    assert capsys.readouterr() == ("", f"Ended by {number.name}. All files are as they were.\n")
+    assert contents(root) == before
+    assert [signal.getsignal(one) for one in signal.Signals] == handlers
 
 
 def test_edits_that_cannot_be_put_back_are_said_to_be_there(
