@@ -102,14 +102,15 @@ def tiled(
     return np.concatenate(list(pool.map(part, begins) if pool else map(part, begins)))
 
 
-def function(layers: Sequence[Layer]) -> Function:
+def function(layers: Sequence[Layer], pool: ThreadPoolExecutor) -> Function:
     """One layer after another. What depends on their weights alone is computed here, for all tiles."""
-    functions = [(FUNCTIONS[type(layer)](layer), layer.ratio) for layer in layers]
+    mx.eval([layer.parameters() for layer in layers])  # MLX has no stream in the pool's threads
+    functions = list(pool.map(lambda layer: FUNCTIONS[type(layer)](layer), layers))
 
-    def run(x: np.ndarray, start: int = 0) -> np.ndarray:
-        for of_layer, ratio in functions:
+    def run(x: np.ndarray, start: int) -> np.ndarray:
+        for layer, of_layer in zip(layers, functions, strict=True):
             x = of_layer(x, start)
-            start = int(start * ratio)
+            start = int(start * layer.ratio)
         return x
 
     return run

@@ -5,7 +5,7 @@
 
 import math
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,6 +19,8 @@ class Layer(Protocol):
     ratio: Fraction  # positions of the output for one of the input
 
     def __call__(self, x: mx.array) -> mx.array: ...
+
+    def parameters(self) -> dict[str, Any]: ...
 
     def margin(self, outputs: int) -> int:
         """How many positions of the input, on either side, the outer `outputs` positions of the output reach out to."""

@@ -113,7 +113,7 @@ class Stage:
         group = self.ratio.denominator
         tile = max(1, CPU_TILE_VALUES // (self.values * group)) * group
         overlap = round_up(self.margin(0), group)
-        return tiled(function(self.layers), x, start, tile, overlap, self.ratio, pool)
+        return tiled(function(self.layers, pool), x, start, tile, overlap, self.ratio, pool)
 
 
 class OobleckEncoder(nn.Module):

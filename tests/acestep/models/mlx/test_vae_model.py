@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,11 +123,17 @@ def test_block_of_real_width_is_diffusers(kind: str, backend: str) -> None:
     x = torch.randn(1, reference.snake1.alpha.shape[1], 18, generator=torch.Generator().manual_seed(3))
     y = to_mlx(x)
     if backend == "numpy":
-        y = mx.array(function(ours.layers())(np.array(y[0]), 0)[None])
+        y = mx.array(by_numpy(ours.layers(), np.array(y[0]))[None])
     else:
         for layer in ours.layers():
             y = layer(y)
     assert_near(to_torch(y), reference(x), largest=1e-5)
+
+
+def by_numpy(layers: Any, x: np.ndarray, start: int = 0) -> np.ndarray:
+    """The layers of x [length, channels], from position `start` of the whole input on."""
+    with tile_threads() as pool:
+        return function(layers, pool)(x, start)
 
 
 def random_layer(layer: Any) -> Any:
@@ -153,14 +160,14 @@ def test_wide_conv(length: int, dilation: int, start: int) -> None:
     """Where numpy computes outputs together: at every rest of a group, and shorter than the kernel reaches."""
     layer = random_layer(Conv1d(WIDE, WIDE, KERNEL, dilation))
     x = np.array(mx.random.normal((length, WIDE), key=mx.random.key(length)))
-    assert_near(function([layer])(x, start), conv_in_float64(layer, x), largest=2e-6)
+    assert_near(by_numpy([layer], x, start), conv_in_float64(layer, x), largest=2e-6)
 
 
 @pytest.mark.parametrize(("inputs", "dilation"), [(4, 1), (4, 9), (WIDE, 1), (WIDE, 9)])
 def test_conv_of_several_blocks(inputs: int, dilation: int) -> None:
     layer = random_layer(Conv1d(inputs, inputs, KERNEL, dilation))
     x = np.array(mx.random.normal((2 * BLOCK + 5, inputs), key=mx.random.key(0)))
-    assert_near(function([layer])(x, 3), conv_in_float64(layer, x), largest=2e-6)
+    assert_near(by_numpy([layer], x, 3), conv_in_float64(layer, x), largest=2e-6)
 
 
 @pytest.mark.parametrize("start", [0, 1])
@@ -172,7 +179,7 @@ def test_conv_that_changes_the_rate_is_mlx_conv(kind: Any, stride: int, length: 
     if kind is DownsamplingConv1d:
         length, start = length * stride, start * stride
     x = mx.random.normal((1, length, 4), key=mx.random.key(length))
-    assert_near(function([layer])(np.array(x[0]), start), np.array(layer(x)[0]), largest=2e-6)
+    assert_near(by_numpy([layer], np.array(x[0]), start), np.array(layer(x)[0]), largest=2e-6)
 
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
@@ -199,8 +206,8 @@ def test_tiles_of_wide_blocks_compute_what_the_whole_does(kind: str, monkeypatch
 def noting_starts(starts: list[int]) -> Callable[..., Function]:
     """`function`, whose functions note the positions at which their inputs start."""
 
-    def noting(layers: Any) -> Function:
-        run = function(layers)
+    def noting(layers: Any, pool: ThreadPoolExecutor) -> Function:
+        run = function(layers, pool)
 
         def run_noting(x: np.ndarray, start: int) -> np.ndarray:
             starts.append(start)
