@@ -13,7 +13,7 @@ from batch.summary import write_summary
 from batch.worker import Model, Worker
 from blas import openblas_environment
 from smoke import stop
-from smoke.folder import scratch_folder
+from smoke.folder import full_disk_refused, scratch_folder
 from smoke.progress import clock
 from smoke.say import line
 from smoke.session import write_tiny
@@ -30,7 +30,7 @@ def run_batch(
     batch = Batch(songs, out)
     stop.session.kept = batch.kept
     shared = songs[0].requests[0]
-    with scratch_folder(out) as scratch:
+    with full_disk_refused(), scratch_folder(out) as scratch:
         checkpoint = shared.checkpoint or write_tiny(scratch / "tiny")
         environment, note = openblas_environment() if shared.backend == "mlx" else ({}, None)
         if note:

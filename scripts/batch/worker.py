@@ -15,6 +15,7 @@ from acestep.constants import SAMPLE_RATE
 from acestep.core.generation.handler.io_audio import IoAudioMixin
 from acestep.errors import AceStepError, BackendError, OutputError
 from batch.manifest import Song
+from smoke.disk import full_disk
 from smoke.folder import scratch_folder
 from smoke.judge import judge
 from smoke.process import Process, ProcessDied
@@ -58,9 +59,11 @@ class Worker:
             publish(staged, self._out / key)
         except AceStepError as error:
             return str(error)
-        except OSError as error:
-            return f"{self._out} cannot be written ({error.strerror})"
         except Exception as error:  # a song that meets a bug does not cost the others
+            if problem := full_disk(error):
+                return problem
+            if isinstance(error, OSError):
+                return f"{self._out} cannot be written ({error.strerror or error})"
             return f"this is a bug ({type(error).__name__}: {error})"
         finally:
             for seen in self._scratch.glob(

@@ -21,7 +21,7 @@ from bench.stem_work import stem_work
 from bench.trials import Trials
 from blas import openblas_environment
 from smoke.checkout import Checkout, prepare
-from smoke.folder import scratch_folder
+from smoke.folder import full_disk_refused, scratch_folder
 from smoke.machine import machine
 from smoke.run import Tree
 
@@ -148,7 +148,7 @@ def run_stems(order: StemOrder, out: Path, console: Console, write_tiny: Any) ->
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
-    with scratch_folder(out) as scratch:
+    with full_disk_refused(), scratch_folder(out) as scratch:
         checkpoint = order.checkpoint
         if checkpoint is None:
             checkpoint = write_tiny(scratch / "tiny")

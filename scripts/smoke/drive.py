@@ -5,10 +5,10 @@ usage: python drive.py ROOT ORDER FOLDER PIPE LIFELINE
 ROOT holds the `acestep` package to run, this project's fork or somebody's checkout. ORDER is JSON of what all runs
 share; each line of standard input is JSON of what one run is asked. FOLDER receives a folder for each run, 0, 1 and
 so on, with run.json, tensors.npz and the recorded steps, each followed by "done" on PIPE, a file descriptor on which
-the progress is written, too; where a run fails, error.json is written and the process ends. The process also ends
-with the one that holds LIFELINE open. Decoder evaluations are counted at the decoders: neither the progress bar nor
-anything that the run says of itself is believed. The interpreter may be another than the project's: nothing is needed
-of it but what the checkout needs.
+the progress is written, too; where a run fails, why is written on PIPE, which no full disk can keep from being read,
+and the process ends. The process also ends with the one that holds LIFELINE open. Decoder evaluations are counted at
+the decoders: neither the progress bar nor anything that the run says of itself is believed. The interpreter may be
+another than the project's: nothing is needed of it but what the checkout needs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from patches.harness.child import without_garbage_collection  # noqa: E402
 from patches.harness.imports import hide_package  # noqa: E402
 from patches.harness.network import refuse_network  # noqa: E402
 from patches.harness.recorders import call_in_thread  # noqa: E402
-from smoke import encoders, lifeline, tree, watch  # noqa: E402
+from smoke import disk, encoders, lifeline, tree, watch  # noqa: E402
 
 NEEDED = ("task_type", "instruction", "src_audio", "inference_steps", "guidance_scale", "shift")
 BATCH_SIZE = 1  # a run a stem: each is counted and compared for itself
@@ -47,16 +47,17 @@ Tell = Callable[[str, int, int], None]
 
 
 def teller(pipe: int) -> Tell:
-    """tell(part, done, of) writes a line on the pipe; where nobody reads it any more, the process ends."""
+    """tell(part, done, of) writes a line on the pipe."""
     os.set_inheritable(pipe, False)
+    return lambda part, done, of: write_line(pipe, [part, done, of])
 
-    def tell(part: str, done: int, of: int) -> None:
-        try:
-            os.write(pipe, (json.dumps([part, done, of]) + "\n").encode())
-        except BrokenPipeError:
-            os._exit(1)
 
-    return tell
+def write_line(pipe: int, values: list[Any]) -> None:
+    """A line of JSON; where nobody reads it any more, the process ends."""
+    try:
+        os.write(pipe, (json.dumps(values) + "\n").encode())
+    except BrokenPipeError:
+        os._exit(1)
 
 
 def drive(order: dict[str, Any], folder: Path, tell: Tell) -> None:
@@ -244,7 +245,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def main(root: str, order: str, folder: str, pipe: str, lifeline_pipe: str) -> int:
-    """Exit status 0 where every run was done or error.json says why not."""
+    """Exit status 0 where every run was done or the pipe was told why not."""
     lifeline.die_with_parent(int(lifeline_pipe))
     warnings.simplefilter("ignore")  # of libraries, on one another, at every import
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -258,13 +259,13 @@ def main(root: str, order: str, folder: str, pipe: str, lifeline_pipe: str) -> i
     except KeyboardInterrupt:  # the terminal sent it to the parent as well, which says what was kept
         return 130
     except tree.TreeError as error:
-        problem, is_usage = str(error), isinstance(error, tree.UsageError)
+        problem, is_usage = disk.full_disk(error) or str(error), isinstance(error, tree.UsageError)
     except Exception as error:
         is_usage = False
-        problem = f"the run failed{place(error)} ({watch.first_line(error)})"
+        problem = disk.full_disk(error) or f"the run failed{place(error)} ({watch.first_line(error)})"
     else:
         return 0
-    write_json(Path(folder) / "error.json", {"problem": problem, "is_usage": is_usage})
+    write_line(int(pipe), ["failed", problem, is_usage])
     return 0
 
 

@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from acestep.errors import OutputError, RequestError
+from acestep.errors import AceStepError, OutputError, RequestError
 from smoke import stop
+from smoke.disk import full_disk
 
 SCRATCH_PREFIX = ".lego_smoke-"
 LOCK, LATEST = "lock", "latest"
@@ -54,6 +55,19 @@ def scratch_folder(out: Path) -> Iterator[Path]:
             yield created[0]
         finally:
             os.close(lock)
+
+
+@contextmanager
+def full_disk_refused() -> Iterator[None]:
+    """OutputError, with what was kept, in place of any error of a full disk that has no sentence of its own yet."""
+    try:
+        yield
+    except AceStepError:
+        raise
+    except Exception as error:
+        if (problem := full_disk(error)) is None:
+            raise
+        raise OutputError(f"{problem}; {stop.session.kept()}") from None
 
 
 @contextmanager

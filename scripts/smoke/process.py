@@ -89,12 +89,13 @@ class Process:
     def _messages(self) -> Iterator[tuple[str, int, int]]:
         """What the process says: the part, and how many of how many. BackendError where it ends meanwhile."""
         for line in self._events:
-            part, done, of = json.loads(line)
+            part, *values = json.loads(line)
+            if part == "failed":
+                problem, is_usage = values
+                raise (RequestError if is_usage else BackendError)(with_options(problem))
+            done, of = values
             yield part, done, of
-        status, failure = self._process.wait(), self._folder / "error.json"
-        if failure.is_file():
-            failed = json.loads(failure.read_text(encoding="utf-8"))
-            raise (RequestError if failed["is_usage"] else BackendError)(with_options(failed["problem"]))
+        status = self._process.wait()
         said = self._errors.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
         last = said.strip().splitlines()[-1:] or ["no message"]
         raise ProcessDied(f"the run died with status {status} ({last[0]})")

@@ -18,7 +18,7 @@ from smoke.again import Earlier, record_of
 from smoke.checkout import prepare
 from smoke.checkout_findings import with_findings
 from smoke.compare import NONE, Comparison, Distances, distances_to_pytorch
-from smoke.folder import RunFolder, scratch_folder
+from smoke.folder import RunFolder, full_disk_refused, scratch_folder
 from smoke.generate import generate
 from smoke.inputs import Inputs
 from smoke.options import Options
@@ -101,7 +101,7 @@ def run_smoke(
         say.line(console, checkout.introduction())
     from acestep.core.generation.handler.io_audio import IoAudioMixin
 
-    with scratch_folder(out) as scratch, ExitStack() as stack:
+    with full_disk_refused(), scratch_folder(out) as scratch, ExitStack() as stack:
         audio = IoAudioMixin().process_target_audio(first.context)
         context = audio.T
         for request in requests:

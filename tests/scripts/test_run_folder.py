@@ -1,6 +1,7 @@
 """Results are kept: whatever stops a run, finished stems are whole, nothing is overwritten, nothing runs on."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +18,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 
-from acestep.errors import OutputError, RequestError
+from acestep.errors import BackendError, OutputError, RequestError
+from batch import run as batch_run
+from batch.manifest import Song
+from batch.worker import Model, Worker
+from smoke import drive, lifeline, session, stop
 from smoke.folder import SCRATCH_PREFIX, RunFolder, scratch_folder
+from smoke.options import Options
+from smoke.process import Process
 from tests.stand_in_checkout import write_checkout
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "lego_smoke.py"
@@ -74,6 +83,75 @@ class TestFolder:
         )
         assert (folder.path / "mix.wav").read_text() == "before"
         assert list(scratch.iterdir()) == []
+
+
+FULL_DISK = (
+    "below --out nothing more can be written (No space left on device); free space on that disk, "
+    "or give an --out on another"
+)
+
+
+class TestFullDisk:
+    """One sentence, and not that of a bug, wherever the disk is met."""
+
+    ERRORS = (
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "tensors.npz"),
+        RuntimeError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),  # safetensors
+    )
+
+    @pytest.mark.parametrize("error", ERRORS, ids=["by number", "by text"])
+    def test_a_process_says_it_without_a_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        def fails(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(drive, "drive", fails)
+        monkeypatch.setattr(lifeline, "die_with_parent", lambda _: None)
+        monkeypatch.setattr(drive, "refuse_network", lambda _: None)
+        monkeypatch.setattr(drive, "hide_package", lambda _: None)
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        events, told = os.pipe()
+        with warnings.catch_warnings():
+            assert drive.main(".", "{}", str(tmp_path / "full"), str(told), "0") == 0
+        os.close(told)
+        process = Process.__new__(Process)
+        with os.fdopen(events) as process._events, pytest.raises(BackendError) as caught:
+            process.load()
+        assert str(caught.value) == FULL_DISK
+
+    @pytest.mark.parametrize("error", ERRORS, ids=["by number", "by text"])
+    def test_the_run_says_it_and_what_it_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        def fails(_: Path) -> Path:
+            raise error
+
+        monkeypatch.setattr(session, "write_tiny", fails)
+        monkeypatch.setattr(batch_run, "write_tiny", fails)
+        monkeypatch.setattr(stop.session, "kept", lambda: "kept")
+        context, console = SCRIPT.parent / "smoke.wav", Console(file=io.StringIO())
+        with pytest.raises(OutputError) as caught:
+            session.run_smoke(tmp_path, Options(context), tmp_path / "out", console)
+        assert str(caught.value) == f"{FULL_DISK}; kept"
+        songs = [Song(1, tuple(Options(context).requests()))]
+        with pytest.raises(OutputError) as caught:
+            batch_run.run_batch(tmp_path, songs, tmp_path / "out", console, None, None)
+        assert str(caught.value) == (
+            f"{FULL_DISK}; 0 results are in {tmp_path / 'out'}; the same command makes the rest"
+        )
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_song_of_a_batch_says_it_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(*_: object) -> None:
+            raise self.ERRORS[0]
+
+        monkeypatch.setattr(Worker, "_tried", fails)
+        worker = Worker(Model(tmp_path, tmp_path, {}), tmp_path)
+        assert worker.run("key", Song(1, ())) == FULL_DISK
+        worker.close()
 
 
 class TestScratch:
