@@ -81,14 +81,14 @@ def tiled(
     pool: ThreadPoolExecutor | None = None,
 ) -> np.ndarray:
     """run(x, start) in tiles of equal length, at most `tile`, each with `overlap` more on either side, which is cut
-    off; as many tiles at once as `pool` has threads.
+    off; as many tiles at once as `pool` has threads, also of a short input, unless the overlap is a large part of it.
 
     ratio: positions of the output for one of the input; start, tile and overlap are multiples of its denominator.
     """
     length, group = len(x), ratio.denominator
-    if length <= tile:
-        return run(x, start)
     threads: int = pool._max_workers if pool else 1
+    if length <= tile and (threads == 1 or length <= 4 * overlap):
+        return run(x, start)
     count = -(-length // (tile * threads)) * threads
     tile = -(-length // (count * group)) * group
 

@@ -20,7 +20,7 @@ from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx import vae_model
 from acestep.models.mlx.tiling import CACHE_LIMIT, in_tiles, limited_cache
 from acestep.models.mlx.vae_convert import load_layers, load_mlx_vae
-from acestep.models.mlx.vae_cpu import BLOCK, WIDE, Function, function, tile_threads
+from acestep.models.mlx.vae_cpu import BLOCK, WIDE, Function, function, tile_threads, tiled
 from acestep.models.mlx.vae_layers import KERNEL, Conv1d, DownsamplingConv1d, UpsamplingConv1d
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck, Stage, VAEConfig
 from tests.parity_helper import assert_equal, assert_near
@@ -326,6 +326,21 @@ def test_tiles_cover_what_is_left_over() -> None:
 
     assert_equal(in_tiles(double, x, 5, 2, Fraction(2)), mx.repeat(x, 2, axis=1))
     assert max(pieces) == 9, "no tile is larger than its overlaps make it"
+
+
+@pytest.mark.parametrize(("overlap", "calls"), [(2, 2), (6, 1)])
+def test_a_short_input_has_a_tile_for_each_thread_unless_it_is_overlap_for_the_most(
+    overlap: int, calls: int
+) -> None:
+    x, starts = np.arange(20.0)[:, None], []
+
+    def same(tile: np.ndarray, start: int) -> np.ndarray:
+        starts.append(start)
+        return tile
+
+    with ThreadPoolExecutor(2) as pool:
+        assert_equal(tiled(same, x, 0, 100, overlap, Fraction(1), pool), x)
+    assert len(starts) == calls
 
 
 def test_each_matmul_runs_on_one_thread_while_tiles_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
