@@ -23,13 +23,15 @@ class Earlier:
     """A run whose report or state was read.
 
     named: as on the command line; folder: where its stems are; run: as `record_of` made it; given: names of the
-    options that the command line changes; stems: those that are finished, of an unfinished run.
+    options that the command line changes; stems: those that are finished, of an unfinished run; damaged: the files of
+    those of which something is missing or changed since.
     """
 
     named: str
     folder: Path
     run: Mapping[str, Any]
     stems: Sequence[KeptStem]
+    damaged: Sequence[str]
     given: Collection[str]
     options: Options
 
@@ -37,7 +39,8 @@ class Earlier:
         """What is repeated, and what of it is changed."""
         changed = ", ".join(f"--{name.replace('_', '-')}" for name in self.given)
         finished = f", {len(self.stems)} stems of it are finished" if self.stems else ""
-        return f"again: {self.folder}{f', with {changed} given anew' if changed else ''}{finished}"
+        damaged = f", {', '.join(self.damaged)}: damaged since, made again" if self.damaged else ""
+        return f"again: {self.folder}{f', with {changed} given anew' if changed else ''}{finished}{damaged}"
 
     def check(self) -> None:
         """RequestError, in one sentence, where the context or the checkpoint is missing or has another content.
@@ -61,15 +64,11 @@ class Earlier:
             )
 
     def stem(self, request: Request, inputs: str, recorded: bool) -> KeptStem | None:
-        """The finished stem that was made of these inputs and is as it was; recorded: its steps are needed, too."""
+        """The finished stem that was made of these inputs; recorded: its steps are needed, too."""
         for kept in self.stems:
-            wav = self.folder / kept.file
-            if kept.inputs != inputs or not wav.is_file() or file_hash(wav) != kept.sha256:
+            if kept.inputs != inputs:
                 continue
-            try:
-                run, _ = read_run(request, self.folder / kept.folder)
-            except (OSError, ValueError, KeyError):  # somebody has changed what was kept
-                continue
+            run, _ = read_run(request, self.folder / kept.folder)
             if not recorded or run.steps is not None or run.not_recorded is not None:
                 return kept
         return None
@@ -91,15 +90,24 @@ def read_earlier(named: str, out: Path, options: Options, given: Collection[str]
         content = json.loads(file.read_text(encoding="utf-8"))
         run = content["run"]
         own = Options.from_json(run["options"])
-        stems = [KeptStem(**stem) for stem in content["stems"]] if file.name == STATE else []
+        stems = [kept_stem(stem) for stem in content["stems"]] if file.name == STATE else []
         Inputs(**run["inputs"])
     except FileNotFoundError:
         raise RequestError(
             f"--again {named}: there is no {file}; give the folder or the report.json of a run"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise RequestError(f"--again {named}: {file} is not the report of a run of this script") from None
-    return Earlier(named, folder, run, stems, given, own.changed(options, given))
+    whole = [stem for stem in stems if stem.is_whole(folder)]
+    damaged = [stem.file for stem in stems if stem not in whole]
+    return Earlier(named, folder, run, whole, damaged, given, own.changed(options, given))
+
+
+def kept_stem(values: Mapping[str, Any]) -> KeptStem:
+    """A stem that the state names; TypeError where that is not what a run writes."""
+    if not all(isinstance(value, str) for value in values.values()):
+        raise TypeError("not all values are texts")
+    return KeptStem(**values)
 
 
 def record_of(options: Options, inputs: Inputs) -> dict[str, Any]:

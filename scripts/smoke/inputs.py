@@ -53,6 +53,14 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_hash(folder: Path) -> str:
+    """SHA-256 of the names and contents of all files of a folder."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\0".encode())
+    return total.hexdigest()
+
+
 def code_hash(root: Path) -> str:
     """SHA-256 of the names and contents of the Python files of an `acestep` package."""
     return _hash_of(

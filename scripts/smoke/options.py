@@ -1,9 +1,10 @@
 """What a run is asked for on the command line, in a form that `--again` can repeat."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from acestep.errors import RequestError
 from acestep.models.checkpoint.precision import AUTO
@@ -68,8 +69,12 @@ class Options:
     def from_json(cls, values: Mapping[str, Any]) -> "Options":
         """The inverse of `to_json`; an option that another version did not have is as if it was not given.
 
-        TypeError for one that this version does not have.
+        TypeError for one that this version does not have, or whose value is of another type.
         """
+        types = {field.name: field.type for field in fields(cls)}
+        for name, value in values.items():
+            if not is_of(value, types.get(name)):
+                raise TypeError(f"{name} is {value!r}")
         paths = {name: Path(values[name]) for name in PATHS if values.get(name) is not None}
         return cls(**{**values, **paths})
 
@@ -148,3 +153,16 @@ class Options:
                 "--before runs this fork without the patches, --acestep-root a checkout in its place: give one"
             )
         return self.before
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is what `to_json` makes of an option whose type is `kind`."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(is_of(value, one) for one in arguments)
+    if origin is Sequence:
+        return isinstance(value, list) and all(is_of(one, arguments[0]) for one in value)
+    if origin is Mapping:
+        return isinstance(value, dict)
+    plain: Any = {Path: str, float: (int, float)}.get(kind, kind)
+    return plain is not None and isinstance(value, plain) and (kind is bool or not isinstance(value, bool))

@@ -14,19 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from smoke.folder import RunFolder
-from smoke.inputs import file_hash
+from smoke.inputs import file_hash, folder_hash
 
 UNFINISHED, STATE = "unfinished", "run.json"
 
 
 @dataclass(frozen=True)
 class KeptStem:
-    """A finished stem: its WAV in the run folder, that file's SHA-256, the hash of its inputs, its own folder."""
+    """A finished stem: its WAV in the run folder, that file's SHA-256, the hash of its inputs, its own folder and the
+    hash of what is in that."""
 
     file: str
     sha256: str
     inputs: str
     folder: str
+    folder_sha256: str
+
+    def is_whole(self, run: Path) -> bool:
+        """Whether all of it is in the folder of its run as it was written."""
+        try:
+            return (file_hash(run / self.file), folder_hash(run / self.folder)) == (
+                self.sha256,
+                self.folder_sha256,
+            )
+        except (OSError, ValueError):  # ValueError: a name that no file can have
+            return False
 
 
 class State:
@@ -40,7 +52,7 @@ class State:
         """The stem is in the run folder; `written`, the folder of its process, is moved there. Returns its place."""
         name = f"{UNFINISHED}/{len(self._stems) + 1}"
         kept = self._folder.move(written, name)
-        self._stems.append(KeptStem(stem.name, file_hash(stem), inputs, name))
+        self._stems.append(KeptStem(stem.name, file_hash(stem), inputs, name, folder_hash(kept)))
         self.write()
         return kept
 

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
-from acestep.errors import BackendError, RequestError
+from acestep.errors import AceStepError, BackendError, RequestError
 from smoke import generate, inputs, session
 from smoke.again import read_earlier
 from smoke.inputs import MIB, checkpoint_hash
@@ -164,6 +166,7 @@ class TestUnfinished:
             monkeypatch.setattr(inputs, "code_hash", lambda _: "another version")
         again = run(Options(Path("unused.wav"), compare="none"), stopped, "latest", ["compare"])
         assert again.report["comparison"]["reused"] == ([] if damage == "code" else ["1 drums"])
+        assert ("stem-2-bass.wav: damaged since, made again" in again.text) == (damage != "code")
         assert bits(again.folder) == bits(undisturbed.folder)
 
     def test_a_comparison_that_failed_is_made_good_without_a_process(
@@ -186,6 +189,64 @@ class TestUnfinished:
         again = run(options, tmp_path, str(first.folder))
         assert again.status == 0, again.text
         assert again.report["comparison"]["reused"] == ["1 drums"]
+
+
+KEPT = ("stem-2-bass.wav", "unfinished/2/tensors.npz", "unfinished/2/run.json")
+DAMAGES: dict[str, Callable[[bytes, int], bytes]] = {
+    "empty": lambda content, _: b"",
+    "cut": lambda content, place: content[:place],
+    "one bit": lambda content, place: (
+        content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+    ),
+    "a list": lambda content, _: b"[]",
+}
+VALUES: tuple[Any, ...] = (None, [], {}, [None], {"x": None}, "x", True, -1, 1e400)
+
+
+class TestDamage:
+    """Whatever has become of what was kept, it is not used, or the run is refused: it never ends in another error."""
+
+    @settings(max_examples=40)
+    @given(st.sampled_from(KEPT), st.sampled_from(sorted(DAMAGES)), st.floats(0, 1, exclude_max=True))
+    def test_a_damaged_stem_is_not_reused_and_named(
+        self, stopped_out: Path, file: str, damage: str, place: float
+    ) -> None:
+        path = stopped_out / "latest" / file
+        content = path.read_bytes()
+        try:
+            path.write_bytes(DAMAGES[damage](content, int(place * len(content))))
+            earlier = read_earlier("latest", stopped_out, Options(Path("x.wav")), ())
+        finally:
+            path.write_bytes(content)
+        assert [stem.file for stem in earlier.stems] == ["stem-1-drums.wav"]
+        assert earlier.introduction().endswith(
+            ", 1 stems of it are finished, stem-2-bass.wav: damaged since, made again"
+        )
+
+    @settings(max_examples=60)
+    @given(st.data())
+    def test_a_state_with_another_value_anywhere_is_refused_or_used(
+        self, stopped_out: Path, data: st.DataObject
+    ) -> None:
+        path = stopped_out / "latest" / "unfinished" / "run.json"
+        content = path.read_text()
+        where = changed = json.loads(content)
+        while True:
+            name = data.draw(st.sampled_from(list(where) if isinstance(where, dict) else range(len(where))))
+            if not isinstance(where[name], (dict, list)) or not where[name] or data.draw(st.booleans()):
+                break
+            where = where[name]
+        where[name] = data.draw(st.sampled_from(VALUES))
+        try:
+            path.write_text(json.dumps(changed))
+            earlier = read_earlier("latest", stopped_out, Options(Path("x.wav")), ())
+            for request in earlier.options.requests():
+                request.check()
+            earlier.introduction()
+        except AceStepError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+        finally:
+            path.write_text(content)
 
 
 class TestFinished:
