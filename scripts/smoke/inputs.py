@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,18 +14,20 @@ from smoke.request import Request
 MIB = 2**20
 SAMPLE = 4096  # bytes read of each MiB of a large file
 COMPUTED_WITH = ("mlx", "torch", "numpy")
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Hashes, hexadecimal; code: of the `acestep` package that is run; versions: of what it is computed with;
-    how: a checkout is run."""
+    """Hashes, hexadecimal; code: of the `acestep` package that is run; versions: of what it is computed with; how: a
+    checkout is run; threads: what decides how many a matmul is divided among, which changes its last digits."""
 
     context: str
     checkpoint: str
     code: str
     versions: Mapping[str, str]
     how: Mapping[str, Any] = field(default_factory=dict)
+    threads: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, context: Path, checkpoint: Path, root: Path, how: Mapping[str, Any]) -> "Inputs":
@@ -36,6 +39,7 @@ class Inputs:
             code_hash(root),
             {name: found[name] for name in COMPUTED_WITH if name in found},
             how,
+            threads(),
         )
 
     def of_stem(self, request: Request, heard: Path) -> str:
@@ -45,6 +49,12 @@ class Inputs:
         }
         everything = asdict(self) | {"request": asked, "heard": file_hash(heard)}
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+
+def threads() -> dict[str, Any]:
+    """The cores that this process may use and the variables that BLAS libraries read."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cores": cores} | {name: os.environ.get(name) for name in THREAD_VARIABLES}
 
 
 def file_hash(path: Path) -> str:

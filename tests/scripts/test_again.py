@@ -371,6 +371,17 @@ def test_options_are_the_same_when_they_are_read_again() -> None:
     assert read.requests() == replace(options, context=read.context, checkpoint=read.checkpoint).requests()
 
 
+def test_a_stem_of_another_number_of_threads_is_another(
+    context: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (request,) = Options(context).requests()
+    hashes = set()
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+        hashes.add(inputs.Inputs.of(context, checkpoint, ROOT / "scripts", {}).of_stem(request, context))
+    assert len(hashes) == 2
+
+
 class TestCheckpointHash:
     @pytest.fixture
     def large(self, tmp_path: Path) -> Path:
