@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from acestep.core.generation.handler.io_audio import check_file
 from acestep.errors import AudioError
 from acestep.models.checkpoint.layout import find_layout
 from batch.manifest import Song
@@ -21,6 +22,7 @@ def key_of(song: Song, model: str) -> str:
     """
     context = song.requests[0].context
     try:
+        check_file(context)
         content = file_digest(context)
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         reason = getattr(error, "strerror", None) or error

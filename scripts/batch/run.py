@@ -36,6 +36,8 @@ def run_batch(
         if note:
             line(console, f"note: {note}")
         missing = prepare(batch, fork, checkpoint)
+        for note in batch.notes:
+            line(console, f"note: {note}")
         line(
             console,
             f"{len(songs)} songs: {len(batch.results)} have a result, {len(missing)} are to be made, "

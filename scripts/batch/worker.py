@@ -14,6 +14,7 @@ import numpy as np
 from acestep.constants import SAMPLE_RATE
 from acestep.core.generation.handler.io_audio import IoAudioMixin
 from acestep.errors import AceStepError, BackendError, OutputError
+from batch.keys import file_digest
 from batch.manifest import Song
 from smoke.disk import full_disk
 from smoke.folder import scratch_folder
@@ -55,7 +56,9 @@ class Worker:
             return ""
         staged = self._scratch / key
         try:
-            write_json({"key": key, **self._tried(song, staged)}, staged / RESULT)
+            made = self._tried(song, staged)
+            files = {path.name: file_digest(path) for path in sorted(staged.iterdir())}
+            write_json({"key": key, "sha256": files, **made}, staged / RESULT)
             publish(staged, self._out / key)
         except AceStepError as error:
             return str(error)

@@ -55,8 +55,9 @@ class Earlier:
     def _check(self, name: str, path: Path, content: Any) -> None:
         if name in self.given:
             return
-        if not path.exists():
-            raise RequestError(f"--again {self.named}: its {name} {path} is not there; give it with --{name}")
+        if not (path.is_file() or (path.is_dir() and name == "checkpoint")):
+            found = "is no file" if path.exists() else "is not there"
+            raise RequestError(f"--again {self.named}: its {name} {path} {found}; give it with --{name}")
         if content(path) != self.run["inputs"][name]:
             raise RequestError(
                 f"--again {self.named}: its {name} {path} has changed since; give it anew with --{name} to use it "

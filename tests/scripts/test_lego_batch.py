@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from acestep.errors import OutputError, RequestError
+from acestep.errors import AudioError, OutputError, RequestError
 from batch.keys import key_of
-from batch.manifest import ManifestError, read_manifest
-from batch.results import Batch, read_result
+from batch.manifest import ManifestError, Song, read_manifest
+from batch.results import Batch, prepare, read_result
 from batch.summary import write_summary
-from batch.worker import publish
+from batch.worker import Model, Worker, publish
 from smoke.request import Request
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -195,6 +195,49 @@ class TestKeys:
         assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.parametrize("file", ["stem.wav", "result.json"])
+def test_a_result_that_was_changed_is_moved_aside_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    def make(worker: Worker, song: Song, folder: Path) -> Any:
+        (folder / "stem.wav").write_bytes(b"as it was made")
+        stem = {"label": "bass", "file": "stem.wav", "requested": 3, "evaluated": 3, "checks": []}
+        return {"ok": True, "stems": [stem], "mixes": {}}
+
+    def prepared() -> tuple[list[str], list[str], list[str]]:
+        """Keys of the results, keys of the missing ones, notes."""
+        batch = Batch(songs, out)
+        missing = prepare(batch, tmp_path, tmp_path)
+        return list(batch.results), list(missing), batch.notes
+
+    monkeypatch.setattr("batch.results.model_key", lambda *_: "model")
+    monkeypatch.setattr(Worker, "_make", make)
+    (tmp_path / "s0.wav").write_bytes(b"a song")
+    line = '{"context": "s0.wav", "tracks": ["bass"]}\n'
+    songs, out = read_manifest(manifest_of(tmp_path, 2 * line), SHARED), tmp_path / "out"
+    worker, (key,) = Worker(Model(tmp_path, tmp_path, {}), out), prepared()[1]
+    assert worker.run(key, songs[0]) == ""
+    assert prepared() == ([key], [], [])
+    (out / key / file).write_bytes(b"something else")
+    found = "has no result.json of a batch" if file == "result.json" else "stem.wav changed since it was made"
+    results, missing, (note,) = prepared()
+    assert (results, missing) == ([], [key])
+    assert note.endswith(f"{found}; it is now {key}-changed-1, and is made again")
+    assert (out / f"{key}-changed-1" / file).read_bytes() == b"something else"
+    assert worker.run(key, songs[0]) == ""
+    assert prepared() == ([key], [], [])
+    worker.close()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_context_that_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.wav"
+    {"pipe": os.mkfifo, "device": lambda at: at.symlink_to("/dev/zero"), "folder": Path.mkdir}[kind](path)
+    (song,) = read_manifest(manifest_of(tmp_path, '{"context": "a.wav", "tracks": ["bass"]}'), SHARED)
+    with pytest.raises(AudioError, match=r"a\.wav is not a file; give a WAV"):
+        key_of(song, "model")
+
+
 def test_of_two_results_the_first_one_stays(tmp_path: Path) -> None:
     for name, text in (("one", "first"), ("two", "second")):
         (tmp_path / name).mkdir()
@@ -274,8 +317,8 @@ class TestOnThisMachine:
         assert len(failed) == 3
         assert failed[0].startswith("failed: line 2, broken.wav: vocals: context audio ")
         assert "cannot be read as audio" in failed[0]
-        assert failed[1].endswith(
-            f"context audio {folder / 'none.wav'} cannot be read (No such file or directory)"
+        assert (
+            f"context audio {folder / 'none.wav'} does not exist; give a WAV, FLAC, OGG or MP3" in failed[1]
         )
         assert failed[2].endswith("--start 30 --end -1 is not within the context, which lasts 1.50 s")
         assert "3 of 6 songs are good; see out/batch/index.html" in done.stdout
@@ -354,12 +397,17 @@ class TestOnThisMachine:
         _, folder = batch
         (whole,) = [path.parent for path in (folder / "out" / "batch").glob("*/stem-1-drums.wav")]
         result = Path(shutil.copytree(whole, tmp_path / "result"))
+        assert read_result(result)["ok"]
+        (result / "stem-2-bass.wav").write_bytes((result / "stem-1-drums.wav").read_bytes())
+        with pytest.raises(OutputError, match=r"result: stem-2-bass\.wav changed since it was made"):
+            read_result(result)
         (result / "stem-2-bass.wav").unlink()
-        with pytest.raises(OutputError, match=r"lacks stem-2-bass\.wav; move it away to have it made again"):
+        with pytest.raises(OutputError, match=r"lacks stem-2-bass\.wav"):
             read_result(result)
-        (result / "result.json").write_text("{")
-        with pytest.raises(OutputError, match=r"has no result\.json of a batch"):
-            read_result(result)
+        for text in ("{", "[]", '{"stems": null}', '{"stems": [], "mixes": {"mix.wav": 1}, "ok": true}'):
+            (result / "result.json").write_text(text)
+            with pytest.raises(OutputError, match=r"has no result\.json of a batch"):
+                read_result(result)
 
     def test_a_batch_that_is_stopped_goes_on(
         self,

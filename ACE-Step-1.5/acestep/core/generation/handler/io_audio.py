@@ -29,6 +29,18 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
 
     A file that is too long is refused by its header; where that does not say, reading ends at the longest possible.
     """
+    check_file(path)
+    try:
+        with _StreamedFile(os.fsencode(path)) as file:  # a path may hold bytes that are not UTF-8
+            check_header(file.frames, file.samplerate, file.channels, path)
+            return read_samples(file, path), file.samplerate
+    except (soundfile.SoundFileError, OSError, ValueError, TypeError, MemoryError) as error:
+        reason = str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
+        raise AudioError(f"context audio {path} cannot be read as audio ({reason}); {GIVE}") from None
+
+
+def check_file(path: Path) -> None:
+    """AudioError for what no audio can be read from; a pipe or device is not opened, which might wait for ever."""
     if not os.path.exists(path):  # unlike Path.exists it raises nothing for a name that is too long
         raise AudioError(f"context audio {path} does not exist; {GIVE}")
     if not path.is_file():
@@ -37,13 +49,6 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
         raise AudioError(f"context audio {path} is empty (0 bytes); {GIVE}")
     if path.suffix.lower() == ".raw":
         raise AudioError(f"context audio {path} has no header with its rate and channels; {GIVE}")
-    try:
-        with _StreamedFile(os.fsencode(path)) as file:  # a path may hold bytes that are not UTF-8
-            check_header(file.frames, file.samplerate, file.channels, path)
-            return read_samples(file, path), file.samplerate
-    except (soundfile.SoundFileError, OSError, ValueError, TypeError, MemoryError) as error:
-        reason = str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
-        raise AudioError(f"context audio {path} cannot be read as audio ({reason}); {GIVE}") from None
 
 
 def check_header(frames: int, rate: int, channels: int, path: Path) -> None:
