@@ -106,7 +106,7 @@ def build_payload(batch: int = BATCH, frames: int = FRAMES, latents: torch.Tenso
 def build_host(
     execute: type,
     diffusion: type,
-    config: Mapping[str, bool] | None,
+    config: Mapping[str, Any] | None,
     decoder: CountingDecoder | HostDecoder | None = None,
     compiled: bool = False,
     frames: int = FRAMES,
@@ -161,8 +161,14 @@ def raise_if_fake_lacks(host: Any, error: BaseException | None) -> None:
         raise error
     if not isinstance(error, AttributeError) or error.name == "config":
         return
-    for fake, shown in ((host, "self"), (host.model, "self.model"), (host.mlx_decoder, "self.mlx_decoder")):
-        if error.obj is fake:
+    fakes = {
+        "self": host,
+        "self.model": host.model,
+        "self.mlx_decoder": host.mlx_decoder,
+        "self.config": vars(host).get("config"),
+    }
+    for shown, fake in fakes.items():
+        if fake is not None and error.obj is fake:
             raise CannotProbe(f"it reads {shown}.{error.name}, which only the whole application has")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import configs
+
 # longer than the 20 values that upstream keeps, and on no turbo grid
 CUSTOM = tuple(1.0 - 0.024 * i for i in range(40))
 CUSTOM_OTHER = tuple((1.0 - i / 40) ** 2 for i in range(40))  # as many, for what remembers their number alone
@@ -14,6 +16,7 @@ CUSTOM_SHORT = (0.9, 0.55, 0.2, 0.0)
 CUSTOM_SINGLE = (0.7,)
 TURBO_STEPS = 8
 MOST_AT_REAL_SIZE = 64  # steps; more would take seconds
+LARGE_SEED = 2**32 - 1  # upstream draws seeds up to this
 MOST_FRAMES = 30_000  # of a further request: evaluations x batch x frames
 # What people request besides, each at another size, shift, guidance and so on.
 FURTHER_STEPS = (2, 3, 4, 5, 6, 10, 12, 16, 20, 25, 30, 32, 40, 60, 64, 75, 80, 100, 128, 150, 200, 256, 300)
@@ -32,12 +35,16 @@ class Case:
     run: when and how it runs, as shown in the report.
     compiled: the host asks for a compiled decoder step. thread: runs in a worker thread.
     batch, frames: number of generations at once, and their latent frames (25 a second).
-    velocity: standard deviation of the fake decoder's velocities.
-    seed: of the noise, of the conditions and of the velocities; no two cases have the same.
+    velocity: standard deviation of the fake decoder's velocities. steady: all evaluations return the same ones.
+    lego: the texts and spans are those of a LEGO request, else those of text to music.
+    part: LEGO of the second half alone; the chunk mask is 0 in the first one.
+    dcw: the wavelet correction is what the checkout makes of it by default, else it is off.
+    noise: the requested seed of each item, -1 for a random one; None means `seed` and those that follow it.
+    seed: of the conditions and of the velocities; no two cases have the same.
     """
 
     model: str
-    config: Mapping[str, bool] | None
+    config: Mapping[str, Any] | None
     steps: Any = 8
     shift: float = 3.0
     guidance_scale: float = 1.0
@@ -48,12 +55,22 @@ class Case:
     batch: int = 1
     frames: int = 8
     velocity: float = 1.0
+    steady: bool = False
+    lego: bool = True
+    part: bool = False
+    dcw: bool = False
+    noise: tuple[int, ...] | None = None
     seed: int = 0
 
     @property
     def is_base(self) -> bool:
         """A config without the key means a base model, as upstream's own `is_turbo_model()` has it."""
         return self.config is not None and not self.config.get("is_turbo", False)
+
+    @property
+    def has_known_latents(self) -> bool:
+        """Whether each step is velocity times difference of timesteps and nothing else."""
+        return not (self.dcw or self.part)
 
     @property
     def requested(self) -> str:
@@ -64,8 +81,8 @@ class Case:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Case:
-        timesteps = data["timesteps"]
-        return cls(**{**data, "timesteps": None if timesteps is None else tuple(timesteps)})
+        lists = {name: data[name] for name in ("timesteps", "noise")}
+        return cls(**{**data, **{name: None if one is None else tuple(one) for name, one in lists.items()}})
 
 
 @dataclass(frozen=True)
@@ -79,7 +96,8 @@ class Observation:
     unpatched: what the checkout's own `get_timestep_schedule` gives when the model kind is not named, which is what
         the checkout did before the patches; None where that call raises.
     latents: relative L2 distance between the latents that arrived at the decoder or were returned and those of the
-        Euler loop in float64, the largest one; None where the number of evaluations is not the expected one.
+        Euler loop in float64, the largest one; None where the number of evaluations is not the expected one, and
+        where the case has no known latents.
     fallback: why the checkout ran PyTorch instead of MLX; None if it did not.
     error: what the checkout raised instead of returning; None if it returned.
     """
@@ -113,8 +131,9 @@ def _text(value: Any) -> str | None:
 
 def plan_cases(steps: Sequence[int], shift: float, guidance_scale: float) -> list[Case]:
     """Base: each request in order, guided, compiled, in a worker thread, at another shift, and again in reverse order;
-    some of them at a real size. Turbo and a host without config in between, at the counts where a mix-up would show."""
-    base, turbo = {"is_turbo": False}, {"is_turbo": True}
+    some of them at a real size, and one count in further ways. Turbo and a host without config in between, at the
+    counts where a mix-up would show. All but the requests in order look like LEGO."""
+    base, turbo = configs.BASE, configs.TURBO
     requests: list[dict[str, Any]] = [{"steps": count} for count in dict.fromkeys(steps)]
     requests += [{"timesteps": values} for values in (CUSTOM, CUSTOM_OTHER, CUSTOM_LONG)]
     planned: list[dict[str, Any]] = []
@@ -125,25 +144,31 @@ def plan_cases(steps: Sequence[int], shift: float, guidance_scale: float) -> lis
     most = max(steps)
     not_many = max([count for count in steps if count <= MOST_AT_REAL_SIZE], default=min(steps))
     other_shift = 1.0 if shift != 1 else 3.0  # LEGO is run at 1, the default is 3
-    add(requests, model="base", config=base, run="in order")
+    add(requests, model="base", config=base, run="in order", lego=False)
     add([{"steps": count} for count in sorted({TURBO_STEPS, most})], model="turbo", config=turbo)
     add([{"timesteps": CUSTOM}], model="turbo", config=turbo)
     add([{"steps": most}, {"timesteps": CUSTOM}], model="no config", config=None)
-    add(
-        requests, model="base", config=base, run=f"guidance {guidance_scale:g}", guidance_scale=guidance_scale
-    )
+    guided = {"run": f"guidance {guidance_scale:g}", "guidance_scale": guidance_scale}
+    add(requests, model="base", config=base, **guided)
     add(requests, model="base", config=base, run="compiled", compiled=True)
     add(requests, model="base", config=base, run="worker thread", thread=True)
-    add(requests, model="base", config=base, run=f"shift {other_shift:g}", shift=other_shift)
-    add(
-        [{"steps": not_many}], model="base", config=base, run="shift 2.5", shift=2.5
-    )  # on no table of turbo's
+    # one seed for all counts: what is kept by seed alone would be given to another count
+    at_other_shift = {"run": f"shift {other_shift:g}", "shift": other_shift, "noise": (LARGE_SEED,)}
+    add(requests, model="base", config=base, **at_other_shift)
+    for further in (
+        {"run": "shift 2.5", "shift": 2.5, "noise": (-1,)},  # on no table of turbo's
+        {"run": "the same velocity at each step", "steady": True},
+        {"run": "the second half", "part": True},
+        {"run": "dcw by default", "dcw": True},
+    ):
+        add([{"steps": not_many}], model="base", config=base, **further)
     real_size = {"run": "batch of 2 at 60 s", "batch": 2, "frames": 1500}
-    add([{"steps": not_many}, {"timesteps": CUSTOM}], model="base", config=base, **real_size)
+    add([{"steps": not_many}], model="XL base", config=configs.XL_BASE, **real_size)
+    add([{"timesteps": CUSTOM}], model="base", config=base, **real_size)
     add(requests[::-1], model="base", config=base, run="reverse order")
-    further: list[dict[str, Any]] = [{"steps": count} for count in FURTHER_STEPS if count <= most]
-    further += [{"timesteps": values} for values in FURTHER_TIMESTEPS]
-    for number, request in enumerate(further):
+    once: list[dict[str, Any]] = [{"steps": count} for count in FURTHER_STEPS if count <= most]
+    once += [{"timesteps": values} for values in FURTHER_TIMESTEPS]
+    for number, request in enumerate(once):
         evaluations = request.get("steps") or len(request["timesteps"])
         add([_another_way(number, evaluations) | request], model="base", config=base, run=FURTHER)
     # Batches take several seeds: those of two cases are never the same.

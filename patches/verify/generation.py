@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..harness.fakes import (
+    Payload,
     build_host,
     build_payload,
     call_by_name,
@@ -18,6 +19,7 @@ from ..harness.fakes import (
 from ..harness.imports import describe, stub_missing
 from ..harness.models import CHANNELS, TOKENS, BackendRecord
 from ..harness.recorders import call_in_thread
+from ..harness.request import INSTRUCTION
 from .cases import Case, Observation
 from .loop import RandomVelocityDecoder, latents_distance
 from .trace import StepTrace
@@ -25,6 +27,9 @@ from .trace import StepTrace
 BUILD = "_build_service_generate_kwargs"
 EXECUTE = "_execute_service_generate_diffusion"
 RUN = "_mlx_run_diffusion"
+LEGO_PROMPT = (
+    f"# Instruction\n{INSTRUCTION}\n\n# Caption\na calm lead\n\n# Metas\n- bpm: 120\n<|endoftext|>\n"
+)
 ENCODER_WIDTH = 2048  # of base models
 
 
@@ -54,7 +59,7 @@ class Run:
         self.trace = trace
         while True:
             self.decoder: RandomVelocityDecoder = RandomVelocityDecoder(
-                case.seed, case.batch, case.velocity, trace
+                case.seed, case.batch, case.velocity, trace, case.steady
             )
             host.start(self.decoder, case)
             self.returned: Any = None
@@ -68,7 +73,8 @@ class Run:
 
     def observation(self, reference: tuple[float, ...], unpatched: tuple[float, ...] | None) -> Observation:
         expected = reference if self.case.is_base else unpatched
-        compared = self.error is None and self.fallback is None and expected is not None
+        ran = self.error is None and self.fallback is None
+        compared = ran and self.case.has_known_latents and expected is not None
         return Observation(
             evaluated=tuple(self.decoder.timesteps),
             guided=self.decoder.guided,
@@ -103,12 +109,10 @@ class Run:
 
 def request_generation(host: Any, case: Case) -> dict[str, Any]:
     """Build the keyword arguments and execute them, as the application does. Returns the outputs."""
-    payload = build_payload(
-        case.batch, case.frames, random_tensor(case.seed, case.batch, case.frames, CHANNELS)
-    )
+    seeds = case.noise or [case.seed + item for item in range(case.batch)]
     known: dict[str, Any] = {
-        "payload": payload,
-        "seed_param": [case.seed + item for item in range(case.batch)],
+        "payload": _payload(case),
+        "seed_param": list(seeds),
         "infer_steps": case.steps,
         "guidance_scale": case.guidance_scale,
         "audio_cover_strength": 1.0,
@@ -120,10 +124,28 @@ def request_generation(host: Any, case: Case) -> dict[str, Any]:
         "shift": case.shift,
         "timesteps": None if case.timesteps is None else list(case.timesteps),
         "sampler_mode": "euler",
-        "dcw_enabled": False,
+        "velocity_norm_threshold": 0.0,
+        "velocity_ema_factor": 0.0,
     }
+    if not case.dcw:
+        known["dcw_enabled"] = False
     known["generate_kwargs"] = call_by_name(getattr(host, BUILD), known)
     return call_by_name(getattr(host, EXECUTE), known)[0]
+
+
+def _payload(case: Case) -> Payload:
+    payload = build_payload(
+        case.batch, case.frames, random_tensor(case.seed, case.batch, case.frames, CHANNELS)
+    )
+    if case.lego:
+        start = case.frames // 2 if case.part else 0
+        payload["chunk_mask"][:, :start] = 0
+        payload |= {
+            "text_inputs": [LEGO_PROMPT] * case.batch,
+            "spans": [("repainting", start, case.frames)] * case.batch,
+            "repaint_mask": payload["chunk_mask"][..., 0] > 0,
+        }
+    return payload
 
 
 def random_tensor(seed: int, *shape: int) -> torch.Tensor:

@@ -31,12 +31,14 @@ class RandomVelocityDecoder(CountingDecoder):
     to have MLX compute them at each evaluation would take nearly as long as the checkout's own loop.
     """
 
-    def __init__(self, seed: int, batch: int, scale: float = 1.0, trace: StepTrace | None = None) -> None:
-        """trace: is told of each evaluation."""
+    def __init__(
+        self, seed: int, batch: int, scale: float = 1.0, trace: StepTrace | None = None, steady: bool = False
+    ) -> None:
+        """trace: is told of each evaluation. steady: each velocity is the first one."""
         super().__init__(batch)
         self.latents: list[np.ndarray] = []
         self.velocities: list[np.ndarray] = []
-        self._trace, self._scale = trace, scale
+        self._trace, self._scale, self._steady = trace, scale, steady
         self._random = np.random.default_rng(seed)
         self._drawn = np.empty(0, np.float32)
         self._given: list[tuple[mx.array, mx.array]] = []
@@ -70,7 +72,7 @@ class RandomVelocityDecoder(CountingDecoder):
             self._drawn = self._random.random(size + DISTINCT_VELOCITIES, dtype=np.float32)
             self._drawn -= 0.5
             self._drawn *= 12**0.5 * self._scale
-        start = len(self.velocities) % DISTINCT_VELOCITIES
+        start = 0 if self._steady else len(self.velocities) % DISTINCT_VELOCITIES
         return self._drawn[start : start + size].reshape(shape)
 
 

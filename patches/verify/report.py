@@ -108,7 +108,10 @@ def _shown(length: float | None) -> str:
 
 def _summary(report: VerifyReport) -> str:
     if report.honoured:
-        return "The requested step counts and custom timesteps are honoured."
+        return (
+            "The requested step counts and custom timesteps are honoured "
+            f"in these {len(report.results)} runs; other requests did not run."
+        )
     bad = len({(r.model, r.request) for r in report.results if not r.ok})
     total = len({(r.model, r.request) for r in report.results})
     return f"{bad} of {total} requests were not honoured."

@@ -54,7 +54,7 @@ def mlx_generate_diffusion(
     states, context = mx.array(encoder_hidden_states_np), mx.array(context_latents_np)
     t_schedule_list = get_timestep_schedule(shift, timesteps, infer_steps=infer_steps, is_turbo=is_turbo)
     num_steps = len(t_schedule_list)
-    xt = mx.random.normal(src_latents_shape, key=mx.random.key(seed[0]))
+    xt = mx.random.normal(src_latents_shape, key=mx.random.key(max(seed[0], 0)))
     cache = MLXCrossAttentionCache()
 """
 

@@ -315,6 +315,7 @@ ALL = {**TRACED, **COUNTED, **UNCOUNTED}
 
 # How base cases are run, see plan_cases.
 IN_ORDER, GUIDED, REAL_SIZE, REVERSED = "in order", "guidance 7", "batch of 2 at 60 s", "reverse order"
+STEADY, SECOND_HALF, DCW = "the same velocity at each step", "the second half", "dcw by default"
 RUNS = {
     IN_ORDER,
     GUIDED,
@@ -322,6 +323,9 @@ RUNS = {
     "worker thread",
     "shift 1",
     "shift 2.5",
+    STEADY,
+    SECOND_HALF,
+    DCW,
     REAL_SIZE,
     REVERSED,
     FURTHER,
@@ -340,7 +344,7 @@ class FoundBy:
         found = [
             case
             for case in cases
-            if case.model == "base" and case.run in self.runs and case.requested in self.requests
+            if "base" in case.model and case.run in self.runs and case.requested in self.requests
         ]
         assert {case.run for case in found} == set(self.runs)
         assert {case.requested for case in found} == set(self.requests)
@@ -367,4 +371,81 @@ FOUND_BY = dict.fromkeys(ALL, FoundBy()) | {
     "few_custom_timesteps_moved_to_the_grid": FoundBy((FURTHER,), ("4 custom timesteps",)),
     "timesteps_differ_in_a_batch": FoundBy((REAL_SIZE,), ("50 steps",)),
     "last_custom_timestep_moved": FoundBy(requests=("40 custom timesteps",)),
+}
+
+
+def _for_requests_like(site: str, before: str, condition: str) -> Edit:
+    """infer_steps is less where a request meets the condition, which is looked at in front of a line of the site."""
+    indent = before[: len(before) - len(before.lstrip())]
+    cut = f"{indent}if {condition}:\n{indent}    infer_steps = min(infer_steps, 5)\n"
+    return _edit(site, (before, cut + before))
+
+
+def _for_payloads_like(condition: str) -> Edit:
+    return _for_requests_like("execute", BUILD, condition)
+
+
+BUILD = '        built = {"src_latents": payload["src_latents"], '
+# Edits of 8567e33 that cut only what looks like a LEGO request to a published model.
+LIKE_LEGO = {
+    "prompt": (
+        _for_payloads_like("'track based on the audio context' in payload['text_inputs'][0]"),
+        FoundBy((REVERSED,)),
+    ),
+    "span": (_for_payloads_like("payload['spans'][0][0] == 'repainting'"), FoundBy((REVERSED,))),
+    "zeros_in_the_chunk_mask": (
+        _for_payloads_like("(payload['chunk_mask'] == 0).any()"),
+        FoundBy((SECOND_HALF,), ("50 steps",)),
+    ),
+    "model_version": (
+        _for_requests_like("diffusion", CALL_GENERATE, "getattr(self.config, 'model_version', '') == 'base'"),
+        FoundBy(),
+    ),
+    "size_of_xl": (
+        _for_requests_like("diffusion", CALL_GENERATE, "getattr(self.config, 'hidden_size', 0) > 2048"),
+        FoundBy((REAL_SIZE,), ("50 steps",)),
+    ),
+    "large_seed": (_for_requests_like("generate", FETCH, "seed[0] == 2**32 - 1"), FoundBy(("shift 1",))),
+    "random_seed": (
+        _for_requests_like("generate", FETCH, "seed[0] < 0"),
+        FoundBy(("shift 2.5",), ("50 steps",)),
+    ),
+    "result_kept_by_seed": (
+        _edit(
+            "diffusion",
+            (
+                CALL_GENERATE,
+                "        kept, key = self.__dict__.setdefault('kept', {}), str(seed)\n"
+                f"        if key in kept:\n            return kept[key]\n{CALL_GENERATE}",
+            ),
+            ("        return {", "        return kept.setdefault(key, {"),
+            ('done["time_costs"]}\n', 'done["time_costs"]})\n'),
+        ),
+        FoundBy(("shift 1",), ("8 steps", "50 steps")),
+    ),
+    "dcw_by_default": (
+        lambda checkout: _for_payloads_like("dcw_enabled")(
+            checkout.edited(
+                "execute",
+                (
+                    "shift, timesteps\n    ):\n        built",
+                    "shift, timesteps, dcw_enabled=True\n    ):\n        built",
+                ),
+            )
+        ),
+        FoundBy((DCW,), ("50 steps",)),
+    ),
+    "similar_velocities": (
+        _wrap_decoder(
+            """\
+        if self.calls % 3 == 0 and self.last is not None and self.similar:
+            self.similar = False
+            return self.last
+        made = self.decoder(**given)
+        self.similar = self.last is not None and bool((made[0] == self.last[0]).all())
+        self.last = made
+        return made"""
+        ),
+        FoundBy((STEADY,), ("50 steps",)),
+    ),
 }

@@ -13,7 +13,7 @@ from patches.verify import VerifyReport, render_report
 from patches.verify.cases import FURTHER
 from tests.patches.mini_checkout import MiniCheckout
 from tests.patches.verify.checkouts import ERAS, patched
-from tests.patches.verify.cuts import ALL, FOUND_BY, MARK, RUNS, TRACED, UNCOUNTED
+from tests.patches.verify.cuts import ALL, FOUND_BY, LIKE_LEGO, MARK, RUNS, TRACED, UNCOUNTED
 
 Verify = Callable[..., VerifyReport]
 EVERY = os.environ.get("EDIT_SHAPES") == "all"
@@ -48,6 +48,16 @@ def test_cut_is_not_honoured(verify: Verify, name: str, era: str, cases: str) ->
         assert report.cut[0].endswith(f" at {marked_line(checkout)}"), "\n".join(report.cut)
     elif name not in UNCOUNTED:
         assert "requested: " in report.cut[-1]
+
+
+@pytest.mark.parametrize("name", LIKE_LEGO)
+def test_cut_of_requests_like_lego_is_not_honoured(verify: Verify, name: str) -> None:
+    edit, found_by = LIKE_LEGO[name]
+    report = verify(edit(patched("8567e33")), found_by.of)
+    assert report.problem is None
+    faults = {result.verdict for result in report.results if not result.ok}
+    assert faults, render_report(report)
+    assert {fault.split(",")[0] for fault in faults} <= {"requested 27", "requested 50"}
 
 
 def marked_line(checkout: MiniCheckout) -> str:

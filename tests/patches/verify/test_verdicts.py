@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.patches.verify.cuts import (
     CALL_GENERATE,
     COUNT,
     CURRENT,
+    DCW,
     FETCH,
     FORWARD,
     FOUND_BY,
@@ -26,6 +28,8 @@ from tests.patches.verify.cuts import (
     IN_ORDER,
     PASS,
     RUNS,
+    SECOND_HALF,
+    STEADY,
     UNCOUNTED,
 )
 
@@ -57,6 +61,7 @@ def test_without_the_patches_50_steps_are_8(verify: Verify) -> None:
     report = verify(unpatched, RUNS - {FURTHER}, steps=(8, 50))
     assert bad(report) == {
         "base, 50 steps": {"requested 50, evaluated 8"},
+        "XL base, 50 steps": {"requested 50, evaluated 8"},
         "base, 40 custom timesteps": {
             "requested 40, evaluated 20, 12 of them timesteps that were not requested",
             "requested 40, evaluated 20, 14 of them timesteps that were not requested",
@@ -246,6 +251,13 @@ def test_rows_of_one_evaluation_that_have_several_timesteps_are_told(verify: Ver
             id="whole_application",
         ),
         pytest.param(
+            patched("88c9f20").edited(
+                "diffusion", (CALL_GENERATE, f"        self.config.get('limit')\n{CALL_GENERATE}")
+            ),
+            "it reads self.config.get, which only the whole application has",
+            id="whole_config",
+        ),
+        pytest.param(
             patched("88c9f20").edited("diffusion", ("_mlx_run_diffusion", "_run")),
             "acestep.core.generation.handler.diffusion has no class that defines _mlx_run_diffusion",
             id="no_mixin",
@@ -393,6 +405,7 @@ def moved(timesteps: tuple[float, ...], by: float) -> tuple[float, ...]:
             "the count is right, the latents are not those of these steps (relative L2 not finite)",
             id="latents_not_finite",
         ),
+        pytest.param(replace(BASE, dcw=True), seen(EIGHT, latents=None), "honoured", id="latents_of_dcw"),
         pytest.param(TURBO, seen(EIGHT), "as before the patches", id="turbo"),
         pytest.param(
             TURBO,
@@ -424,18 +437,25 @@ def test_every_base_request_runs_in_every_way() -> None:
     base = [case for case in cases if case.model == "base"]
     requests = ["27 steps", "1000 steps", *["40 custom timesteps"] * 2, "300 custom timesteps"]
     ways = ["in order", "guidance 5", "compiled", "worker thread", "shift 1", "reverse order"]
-    assert [(c.run, c.requested, c.shift) for c in base if c.run == "shift 2.5"] == [
-        ("shift 2.5", "27 steps", 2.5)
+    once = [case for case in base if case.run in ("shift 2.5", STEADY, SECOND_HALF, DCW)]
+    assert [(c.run, c.requested, c.shift, c.steady, c.part, c.dcw, c.noise) for c in once] == [
+        ("shift 2.5", "27 steps", 2.5, False, False, False, (-1,)),
+        (STEADY, "27 steps", 2.0, True, False, False, None),
+        (SECOND_HALF, "27 steps", 2.0, False, True, False, None),
+        (DCW, "27 steps", 2.0, False, False, True, None),
     ]
-    cases = [case for case in cases if case.run != "shift 2.5"]
-    base = [case for case in base if case.run != "shift 2.5"]
+    cases = [case for case in cases if case not in once]
+    base = [case for case in base if case not in once]
     assert [(case.run, case.requested) for case in base if case.batch == 1] == [
         (way, request) for way in ways for request in (requests[::-1] if way == "reverse order" else requests)
     ]
-    assert {(case.run, case.requested) for case in base if case.batch == 2 and case.frames == 1500} == {
-        ("batch of 2 at 60 s", "27 steps"),
-        ("batch of 2 at 60 s", "40 custom timesteps"),
-    }
+    real_size = [(c.model, c.run, c.requested) for c in cases if c.batch == 2 and c.frames == 1500]
+    assert real_size == [
+        ("XL base", "batch of 2 at 60 s", "27 steps"),
+        ("base", "batch of 2 at 60 s", "40 custom timesteps"),
+    ]
+    assert {c.run for c in base if not c.lego} == {"in order"}
+    assert {c.noise for c in base if c.run == "shift 1"} == {(2**32 - 1,)}
     assert {case.shift for case in cases if case.run != "shift 1"} == {2.0}
     assert {case.shift for case in cases if case.run == "shift 1"} == {1.0}
     assert {case.run for case in base if case.guidance_scale == 5.0} == {"guidance 5"}
