@@ -30,6 +30,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 import patches  # noqa: E402
+from acestep.core.generation.handler.request_values import show  # noqa: E402
 from acestep.models.checkpoint.precision import AUTO  # noqa: E402
 from command_line import DTYPE_HELP, BackendOption, CheckpointOption, DeviceOption, run_command  # noqa: E402
 from smoke.again import read_earlier  # noqa: E402
@@ -53,7 +54,7 @@ def whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+        raise typer.BadParameter(f"{show(text)} is not a whole number") from None
 
 
 def number(text: str) -> float:
@@ -61,7 +62,7 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a number") from None
+        raise typer.BadParameter(f"{show(text)} is not a number") from None
 
 
 def print_version(wanted: bool) -> None:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from acestep.constants import TRACK_NAMES
+from acestep.core.generation.handler.request_values import show
+from acestep.core.generation.handler.task_utils import track_key
 from acestep.errors import RequestError
-from smoke.request import ALL_TRACKS, Request, layers_of
-from smoke.session_file import KEYS, NUMBER, TEXT, TYPES, WHOLE_NUMBER
+from smoke.request import ALL_TRACKS, Request, first_twice, layers_of
+from smoke.session_file import KEYS, NUMBER, TEXT, TYPES, WHOLE_NUMBER, to_float
 
 OPTIONS = {name: kind for name, kind in KEYS.items() if name != "track"}
 STEMS = ("tracks", "layers")
@@ -71,6 +73,8 @@ def rows(path: Path) -> Iterator[tuple[int, Any]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".csv":
                 table = csv.DictReader(file, strict=True)
+                if (twice := first_twice(table.fieldnames or [])) is not None:
+                    raise ManifestError(f"manifest {path}: the column {twice!r} is given twice")
                 yield from ((table.line_num, from_cells(row)) for row in table)
             else:
                 yield from (
@@ -84,11 +88,21 @@ def rows(path: Path) -> Iterator[tuple[int, Any]]:
 def from_json(line: str) -> Any:
     """The values of a line; the error itself where it is no JSON, for whoever knows the line number."""
     try:
-        return json.loads(line.strip())
+        return json.loads(line.strip(), object_pairs_hook=once_each)
     except json.JSONDecodeError as error:
         return ValueError(f"{error.msg} at column {error.colno}")
+    except ValueError as error:  # two keys, or more digits than Python reads
+        return ValueError(str(error).partition(";")[0])
     except RecursionError:
         return ValueError("its brackets are nested too deeply")
+
+
+def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError for a key that is there twice, of which Python would take the last."""
+    twice = first_twice([name for name, _ in pairs])
+    if twice is not None:
+        raise ValueError(f"{twice!r} is given twice")
+    return dict(pairs)
 
 
 def from_cells(row: Mapping[str | None, Any]) -> Any:
@@ -120,7 +134,7 @@ def requests_of(values: Any, folder: Path, shared: Request) -> tuple[Request, ..
     if isinstance(values, ValueError):
         raise RequestError(f"it cannot be read ({values})")
     if not isinstance(values, Mapping):
-        raise RequestError(f"it holds {values!r}, expected an object with context and tracks or layers")
+        raise RequestError(f"it holds {show(values)}, expected an object with context and tracks or layers")
     for name, value in values.items():
         if name not in KNOWN:
             raise RequestError(f"{name!r} is not known, expected {', '.join(KNOWN)}")
@@ -128,7 +142,7 @@ def requests_of(values: Any, folder: Path, shared: Request) -> tuple[Request, ..
         if name in STEMS:
             check_names(name, value)
         elif not isinstance(value, TYPES[kind]) or isinstance(value, bool):
-            raise RequestError(f"{name} is {value!r}, expected {kind}")
+            raise RequestError(f"{name} is {show(value)}, expected {kind}")
     if not values.get("context"):
         raise RequestError("it has no context")
     if ("tracks" in values) == ("layers" in values):
@@ -136,7 +150,7 @@ def requests_of(values: Any, folder: Path, shared: Request) -> tuple[Request, ..
             f"it has {'tracks and' if 'tracks' in values else 'neither tracks nor'} layers, expected one of them"
         )
     options: dict[str, Any] = {
-        name: float(values[name]) if kind == NUMBER else values[name]
+        name: to_float(values[name]) if kind == NUMBER else values[name]
         for name, kind in OPTIONS.items()
         if name in values
     }
@@ -155,13 +169,13 @@ def requests_of(values: Any, folder: Path, shared: Request) -> tuple[Request, ..
 def check_names(name: str, value: Any) -> None:
     """RequestError unless it is a list of names."""
     if not isinstance(value, list) or not value or not all(isinstance(track, str) for track in value):
-        raise RequestError(f"{name} is {value!r}, expected a list of track names")
+        raise RequestError(f"{name} is {show(value)}, expected a list of track names")
 
 
 def tracks_of(named: list[str]) -> list[str]:
     """Each track once; 'all' stands for the twelve."""
     tracks = [track for name in named for track in (TRACK_NAMES if name == ALL_TRACKS else (name,))]
-    twice = next((track for i, track in enumerate(tracks) if track in tracks[:i]), None)
+    twice = first_twice([track_key(track) for track in tracks])
     if twice is not None:
         raise RequestError(f"the track {twice} is asked for twice; each gives a stem: give it once")
     return tracks

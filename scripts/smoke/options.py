@@ -164,5 +164,7 @@ def is_of(value: Any, kind: Any) -> bool:
         return isinstance(value, list) and all(is_of(one, arguments[0]) for one in value)
     if origin is Mapping:
         return isinstance(value, dict)
-    plain: Any = {Path: str, float: (int, float)}.get(kind, kind)
+    if kind is float:
+        return isinstance(value, float) or (is_of(value, int) and abs(value) < 2**1024)
+    plain: Any = str if kind is Path else kind
     return plain is not None and isinstance(value, plain) and (kind is bool or not isinstance(value, bool))

@@ -5,15 +5,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from acestep.constants import LATENT_FRAMES_PER_SECOND, TRACK_NAMES
 from acestep.core.generation.handler.generate_music_request import check_request, resolve_seeds
-from acestep.core.generation.handler.task_utils import check_track
+from acestep.core.generation.handler.task_utils import check_track, track_key
 from acestep.errors import RequestError
 from acestep.inference import GenerationConfig, GenerationParams
 from acestep.models.checkpoint.precision import AUTO, DTYPES, QUANTISED
 
+T = TypeVar("T")
 BACKENDS = ("mlx", "torch")
 PRECISIONS = (*DTYPES, *QUANTISED)
 DEVICES = (AUTO, "cpu", "mps", "cuda")
@@ -160,8 +161,8 @@ def spread(
     settings: several values or one of each field of SWEPT that is named. RequestError for one that is given twice.
     """
     named = [name for track in tracks for name in (TRACK_NAMES if track == ALL_TRACKS else (track,))]
-    for option, values in {"track": named, **settings}.items():
-        twice = next((value for i, value in enumerate(values) if value in list(values)[:i]), None)
+    for option, values in {"track": [track_key(track) for track in named], **settings}.items():
+        twice = first_twice(values)
         if twice is not None:
             raise RequestError(
                 f"--{option.replace('_', '-')} {shown(twice)} is asked for twice; each gives a stem: give it once"
@@ -170,6 +171,11 @@ def spread(
         dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())
     ]
     return [replace(request, track=track, **combination) for track in named for combination in combinations]
+
+
+def first_twice(values: Sequence[T]) -> T | None:
+    """The first value that stands there again; None where each stands there once."""
+    return next((value for i, value in enumerate(values) if value in values[:i]), None)
 
 
 def shown(value: str | int | float) -> str:

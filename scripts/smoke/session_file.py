@@ -15,12 +15,14 @@
 What a layer does not give is the option's of the command line.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from acestep.core.generation.handler.request_values import show
 from acestep.errors import RequestError
 from smoke.request import Request
 
@@ -46,6 +48,10 @@ def read_tables(path: Path) -> list[Mapping[str, Any]]:
     """The [[layer]] tables of a file, in its order; RequestError, in one sentence, where it holds something else."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise RequestError(
+            f"--session {path} cannot be read as TOML (its brackets are nested too deeply)"
+        ) from None
     except (OSError, ValueError) as error:  # of TOML and of UTF-8, too
         reason = getattr(error, "strerror", None) or error
         raise RequestError(f"--session {path} cannot be read as TOML ({reason})") from None
@@ -76,9 +82,9 @@ def layer_of(where: str, number: int, layer: Any, request: Request) -> Request:
         if name not in KEYS:
             raise RequestError(f"{where}: {name!r} is not known, expected {', '.join(KEYS)}")
         if not isinstance(value, TYPES[KEYS[name]]) or isinstance(value, bool):
-            raise RequestError(f"{where}: {name} is {value!r}, expected {KEYS[name]}")
+            raise RequestError(f"{where}: {name} is {show(value)}, expected {KEYS[name]}")
     values: dict[str, Any] = {
-        name: float(value) if KEYS[name] == NUMBER else value for name, value in layer.items()
+        name: to_float(value) if KEYS[name] == NUMBER else value for name, value in layer.items()
     }
     made = replace(request, layer=number, **values)
     try:
@@ -86,6 +92,14 @@ def layer_of(where: str, number: int, layer: Any, request: Request) -> Request:
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from None
     return made
+
+
+def to_float(value: float) -> float:
+    """The nearest float; of a whole number beyond all of them an infinite one, which `Request.check` refuses."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def names(content: Mapping[str, Any]) -> str:

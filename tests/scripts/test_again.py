@@ -200,7 +200,7 @@ DAMAGES: dict[str, Callable[[bytes, int], bytes]] = {
     ),
     "a list": lambda content, _: b"[]",
 }
-VALUES: tuple[Any, ...] = (None, [], {}, [None], {"x": None}, "x", True, -1, 1e400)
+VALUES: tuple[Any, ...] = (None, [], {}, [None], {"x": None}, "x", True, -1, 1e400, 10**400)
 
 
 class TestDamage:

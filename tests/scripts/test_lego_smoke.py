@@ -246,6 +246,10 @@ REFUSED = {
         ["--track", "all", "--track", "drums"], 2,
         "lego_smoke: --track drums is asked for twice; each gives a stem: give it once",
     ),
+    "a track twice under another spelling": (
+        ["--track", "backing_vocals", "--track", "Backing Vocals"], 2,
+        "lego_smoke: --track backing_vocals is asked for twice; each gives a stem: give it once",
+    ),
     "seed twice": (
         ["--seed", "1", "--seed", "1"], 2, "lego_smoke: --seed 1 is asked for twice; each gives a stem: give it once",
     ),

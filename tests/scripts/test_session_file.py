@@ -64,6 +64,13 @@ REFUSED = {
     "text for a number": ('[[layer]]\ntrack = "drums"\nseed = "7"', ", layer 1: seed is '7', expected a whole number"),
     "half a seed": ('[[layer]]\ntrack = "drums"\nseed = 7.5', ", layer 1: seed is 7.5, expected a whole number"),
     "truth for a number": ('[[layer]]\ntrack = "drums"\nsteps = true', "steps is True, expected a whole number"),
+    "beyond every float": (
+        f'[[layer]]\ntrack = "drums"\ngain_db = 1{"0" * 400}', ", layer 1: --gain-db is inf, expected a number from -60"
+    ),
+    "more digits than are shown": (
+        f'[[layer]]\ntrack = "drums"\ncaption = 0x{"f" * 5001}', ", layer 1: caption is a value of the type int, "
+    ),
+    "brackets without end": (f"layer = {'[' * 5001}", "cannot be read as TOML (its brackets are nested too deeply)"),
     "out of range": (
         '[[layer]]\ntrack = "drums"\n[[layer]]\ntrack = "bass"\nsteps = 0',
         ", layer 2: inference_steps is 0, expected a whole number from 1 to 1000",
