@@ -3,6 +3,7 @@
 Exit status: 0 measured; 1 the sides do not agree; 2 wrong usage; 3 it cannot be done.
 """
 
+import math
 import os
 import sys
 import warnings
@@ -25,6 +26,7 @@ from rich.console import Console  # noqa: E402
 
 from acestep.errors import RequestError  # noqa: E402
 from command_line import CheckpointOption, run_command  # noqa: E402
+from smoke.folder import scratch_folder  # noqa: E402
 
 
 def seconds_list(text: str) -> list[float]:
@@ -36,6 +38,12 @@ def seconds_list(text: str) -> list[float]:
     if not all(0.04 <= value <= 600 for value in values):
         raise typer.BadParameter(f"{text!r}: each length is to be 0.04 to 600 seconds")
     return sorted(set(values))
+
+
+def check_limit(limit: float | None) -> None:
+    """RequestError for one that is infinite or no number."""
+    if limit is not None and not math.isfinite(limit):
+        raise RequestError(f"--limit is {limit}, expected a finite number of seconds")
 
 
 def stem(
@@ -79,6 +87,7 @@ def stem(
     from smoke.checkout import Checkout, located
     from smoke.session import write_tiny
 
+    check_limit(limit)
     checkouts = [Checkout(root, python) for root in checkout or []]
     order = StemOrder(
         checkpoint=located(checkpoint),
@@ -112,11 +121,15 @@ def decoder(
     """Times one guided evaluation of the decoder at several lengths, and what a run costs around it."""
     from bench.session import Order, run_bench
 
+    check_limit(limit)
     if width % 128:
         raise RequestError(f"the width is {width}; give a multiple of 128")
     named = tuple(side.strip() for side in sides.split(","))
     order = Order(seconds_list(seconds), trials, limit, width, layers, encoder_length, named, half)
-    return run_bench(order, out, Console(), BLAS_NOTE)
+    with scratch_folder(
+        out
+    ):  # refuses a folder that cannot be written, which the measurement would find last
+        return run_bench(order, out, Console(), BLAS_NOTE)
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ from blas import openblas_environment
 from smoke.checkout import Checkout, prepare
 from smoke.folder import full_disk_refused, scratch_folder
 from smoke.machine import machine
+from smoke.request import DEFAULT_SEED, DEFAULT_SHIFT, DEFAULT_TRACK, Request
 from smoke.run import Tree
 
 CHILD = Path(__file__).with_name("stem_child.py")
@@ -53,6 +54,18 @@ class StemOrder:
         for checkout in self.checkouts:
             if not (checkout.root / "acestep").is_dir():
                 raise RequestError(f"--checkout {checkout.root} holds no acestep package; give its root")
+        Request(
+            context=self.context,
+            checkpoint=self.checkpoint,
+            track=DEFAULT_TRACK,
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            shift=DEFAULT_SHIFT,
+            seed=DEFAULT_SEED,
+            backend="mlx",
+            device="cpu",
+            dtype=self.dtype,
+        ).check()
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ def test_sides_that_do_not_agree_are_a_failure(
             "there is no side 'mlx'; give some of reference, fast, torch",
             id="side",
         ),
+        pytest.param(["--limit", "nan"], "--limit is nan, expected a finite number", id="limit"),
         pytest.param(["--trials", "0"], "Invalid value for '--trials'", id="no_trials"),
     ],
 )
@@ -123,12 +124,16 @@ def test_refusals_are_one_sentence(run: Any, tmp_path: Path, arguments: list[str
     assert not (tmp_path / "out").exists()
 
 
-def test_folder_that_cannot_be_written_is_a_sentence(run: Any, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_a_sentence(
+    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
+    monkeypatch.setattr(session, "evaluations", None)  # nothing is measured
     status, _, error = run(*small(tmp_path / "file", "--sides", "torch"))
     assert (status, error) == (
-        3,
-        f"bench_lego: {tmp_path / 'file'} cannot be written (File exists); give another folder with --out\n",
+        2,
+        f"bench_lego: --out {tmp_path / 'file'} cannot be written to (it is a file); "
+        "give a folder in which a new one can be made\n",
     )
 
 

@@ -204,6 +204,23 @@ def test_a_checkout_that_takes_longer_than_the_limit_is_stopped_and_took_longer(
     assert f"> {ratio:.2f}x" in printed.splitlines()[-2]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("--dtype", "foo", "dtype is 'foo', expected "),
+        ("--guidance-scale", "inf", "guidance_scale is inf, expected a number of at least 0"),
+        ("--limit", "inf", "--limit is inf, expected a finite number"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_is_written(
+    run: Any, tmp_path: Path, option: str, value: str, complaint: str
+) -> None:
+    status, printed, error = run(option, value, "--out", str(tmp_path / "out"))
+    assert (status, printed) == (2, "")
+    assert error.startswith(f"bench_lego: {complaint}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_no_checkout_is_refused(run: Any, tmp_path: Path) -> None:
     status, printed, error = run("--checkout", str(tmp_path), "--out", str(tmp_path / "out"))
     assert (status, printed) == (2, "")

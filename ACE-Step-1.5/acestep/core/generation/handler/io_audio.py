@@ -85,8 +85,10 @@ def check_audio(samples: np.ndarray, rate: int, path: Path) -> None:
     """AudioError for a context that is too short, holds NaN or is silent throughout."""
     seconds = len(samples) / rate
     if seconds < MIN_CONTEXT_SECONDS:
+        digits = 2 if seconds < MIN_CONTEXT_SECONDS - 0.005 else 7  # enough to show that it is less
         raise AudioError(
-            f"context audio {path} lasts {seconds:.2f} s, at least {MIN_CONTEXT_SECONDS} s is needed; give a longer one"
+            f"context audio {path} lasts {seconds:.{digits}f} s, at least {MIN_CONTEXT_SECONDS} s is needed; "
+            f"give a longer one"
         )
     if not np.isfinite(samples).all():
         raise AudioError(f"context audio {path} holds NaN or infinite samples; render or export it again")

@@ -141,6 +141,12 @@ class TestRefusals:
             f"context audio {path} lasts 0.05 s, at least 1 s is needed; give a longer one"
         )
 
+    def test_one_sample_too_short(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "short.wav", noise(1.0)[:-1])
+        assert refusal(path) == (
+            f"context audio {path} lasts 0.9999792 s, at least 1 s is needed; give a longer one"
+        )
+
     def test_too_long(self, tmp_path: Path) -> None:
         path = tmp_path / "long.wav"
         soundfile.write(path, np.full((601 * 8000, 1), 0.1, dtype=np.float32), 8000)
