@@ -18,13 +18,23 @@ class DecoderLoop:
     lines: list[int]
     caller: FrameType
 
+    @property
+    def _inside(self) -> list[int]:
+        """The lines of the loop that were executed, in order."""
+        return [line for line in self.lines if self.node.lineno <= line <= (self.node.end_lineno or 0)]
+
+    @property
+    def was_left(self) -> bool:
+        """Whether a `break` or `return` was the last line executed in the loop."""
+        leaving = {node.lineno for node in ast.walk(self.node) if isinstance(node, ast.Break | ast.Return)}
+        return bool(self._inside) and self._inside[-1] in leaving
+
     def describe(self, calls: int, root: str) -> str:
         place = place_of(self.code, self.node.lineno, root)
-        inside = [line for line in self.lines if self.node.lineno <= line <= (self.node.end_lineno or 0)]
-        leaving = {node.lineno for node in ast.walk(self.node) if isinstance(node, ast.Break | ast.Return)}
-        if inside and inside[-1] in leaving:
-            return f"the loop is left after {calls} evaluations at {place_of(self.code, inside[-1], root)}"
-        turns = Counter(inside)[self.node.body[0].lineno]
+        if self.was_left:
+            where = place_of(self.code, self._inside[-1], root)
+            return f"the loop ended early, after {calls} evaluations, at {where}"
+        turns = Counter(self._inside)[self.node.body[0].lineno]
         if turns <= calls:
             return f"the decoder is called {calls} times by the loop at {place}"
         through = place_of(self.caller.f_code, self.caller.f_code.co_firstlineno, root)

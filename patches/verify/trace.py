@@ -55,9 +55,18 @@ class StepTrace:
 
     @property
     def cut(self) -> str | None:
-        if self._cut is None and self._loop is not None and self._calls != self._requested:
+        if self._loop is None or self._calls == self._requested:
+            return self._cut
+        if self._cut is None or (self._all_arrived and self._loop.was_left):
             return self._loop.describe(self._calls, self._root)
         return self._cut
+
+    @property
+    def _all_arrived(self) -> bool:
+        """Whether the request arrived at all borders and the schedule is as long."""
+        return all(
+            self._arrived.get(border) == str(self._requested) for border in (RUN, GENERATE, "returned")
+        )
 
     @property
     def seen(self) -> str:
@@ -166,7 +175,7 @@ class StepTrace:
 
 
 def _sizes(values: Mapping[str, Any]) -> dict[str, int]:
-    """Whole numbers, lengths of lists and one-dimensional arrays, and the entries that matter of dicts."""
+    """Whole numbers, lengths of lists of numbers and of one-dimensional arrays, and what matters of dicts."""
     found = {}
     for name, value in values.items():
         size = _size(value)
@@ -183,12 +192,16 @@ def _sizes(values: Mapping[str, Any]) -> dict[str, int]:
 def _size(value: Any) -> int | None:
     if _is_int(value):
         return int(value)
-    if isinstance(value, list | tuple | range) or getattr(type(value), "__module__", "") in (
-        "torch",
-        "numpy",
-    ):
+    if isinstance(value, list | tuple | range):
+        return len(value) if not value or (_is_number(value[0]) and _is_number(value[-1])) else None
+    if getattr(type(value), "__module__", "") in ("torch", "numpy"):
         return len(value) if getattr(value, "ndim", 1) == 1 and hasattr(value, "__len__") else None
     return None
+
+
+def _is_number(value: Any) -> bool:
+    """A number or an array of one value; what else a list or tuple holds is no timestep."""
+    return isinstance(value, int | float) or getattr(value, "ndim", None) == 0
 
 
 def _is_int(value: Any) -> bool:

@@ -120,6 +120,15 @@ TRACED: dict[str, Edit] = {
         "generate",
         (CURRENT, f"        if step_idx == 21:\n            break  {MARK}\n{CURRENT}"),
     ),
+    "left_by_break_after_as_many_steps_as_a_pair_has_tensors": lambda checkout: checkout.edited(
+        "diffusion",
+        (CALL_GENERATE, f"        pair = encoder_hidden_states, context_latents\n{CALL_GENERATE}"),
+    ).edited("generate", (CURRENT, f"        if step_idx == 2:\n            break  {MARK}\n{CURRENT}")),
+    "left_by_break_after_as_many_steps_as_another_number_of_steps": _edit(
+        "generate",
+        (COUNT, f"{COUNT}    warm_up_steps = 2\n"),
+        (CURRENT, f"        if step_idx == 2:\n            break  {MARK}\n{CURRENT}"),
+    ),
     "loop_over_half": _edit("generate", (LOOP, f"    for step_idx in range(num_steps // 2):  {MARK}\n")),
     "loop_with_a_stride": _edit("generate", (LOOP, f"    for step_idx in range(0, num_steps, 2):  {MARK}\n")),
     "schedule_imported_from_elsewhere": _edit(
@@ -387,7 +396,7 @@ def _for_payloads_like(condition: str) -> Edit:
 
 BUILD = '        built = {"src_latents": payload["src_latents"], '
 # Edits of 8567e33 that cut only what looks like a LEGO request to a published model.
-LIKE_LEGO = {
+LIKE_LEGO: dict[str, tuple[Edit, FoundBy]] = {
     "prompt": (
         _for_payloads_like("'track based on the audio context' in payload['text_inputs'][0]"),
         FoundBy((REVERSED,)),
