@@ -8,22 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from ..checkout import locate
+from ..engine.plan import make_plan
 from ..harness.process import ChildResult, Limits, run_module
 from ..report import command
+from ..steps import STEPS
 from .finding import DEFECT, FINE, SKIPPED, Finding, skipped
-from .registry import Check, select
+from .registry import APPLY, Check, select
 
 TIME_LIMIT = 180.0
+NOTHING_LEFT = {  # states in which `apply` writes nothing
+    "patched": "the patches are applied",
+    "nothing to patch": "there is nothing to patch",
+    "other code": "there is nothing to patch",
+}
 
 
 @dataclass(frozen=True)
 class Report:
-    """One finding for each check that was run; `problem` says why none could be."""
+    """One finding for each check that was run; `problem` says why none could be.
+
+    patches: the state of the series `steps`, as `check` gives it in one word.
+    """
 
     root: Path
     versions: dict[str, str]
     findings: tuple[tuple[Check, Finding], ...]
     problem: str | None = None
+    patches: str = ""
 
     def names(self, verdict: str) -> list[str]:
         """The checks with this verdict, in their order."""
@@ -41,6 +52,11 @@ class Report:
 
     def remedy(self, check: Check) -> str:
         """What to do about a defect."""
+        if check.remedy == APPLY and self.patches in NOTHING_LEFT:
+            verify = command("verify", self.root)
+            return (
+                f"{NOTHING_LEFT[self.patches]}, and other code decides the steps; to see which, run {verify}"
+            )
         apply = command("apply", self.root)
         return check.remedy.format(apply=apply, series=f"{apply} --series lego")
 
@@ -76,10 +92,11 @@ def examine(root: Path, only: Iterable[str] | None = None, time_limit: float = T
         "files": {role: str(path.absolute()) for role, path in files.items()},
         "checks": [check.name for check in checks],
     }
-    return _report(root, checks, run_module("doctor.probe", request, Limits(time_limit)))
+    state = make_plan(checkout, STEPS).word
+    return _report(root, checks, run_module("doctor.probe", request, Limits(time_limit)), state)
 
 
-def _report(root: Path, checks: tuple[Check, ...], child: ChildResult) -> Report:
+def _report(root: Path, checks: tuple[Check, ...], child: ChildResult, state: str) -> Report:
     head = child.answers[0] if child.answers else {}
     end = f"the child process {child.end or 'ended too early'}"
     if "versions" not in head:
@@ -87,7 +104,7 @@ def _report(root: Path, checks: tuple[Check, ...], child: ChildResult) -> Report
     found = {line.get("name"): Finding.from_json(line.get("finding")) for line in child.answers[1:]}
     missing = skipped(end)
     findings = tuple((check, found.get(check.name) or missing) for check in checks)
-    return Report(root, head["versions"], findings)
+    return Report(root, head["versions"], findings, patches=state)
 
 
 def render(report: Report, allowed: Collection[str] = ()) -> str:

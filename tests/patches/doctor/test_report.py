@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from patches.cli import main
 from patches.doctor.finding import DEFECT, FINE, SKIPPED, Finding
 from patches.doctor.registry import CHECKS, Check, UnknownCheck, select
-from patches.doctor.report import Report, render
+from patches.doctor.report import Report, examine, render
+from patches.harness.process import ChildResult
 from patches.report import command
+from tests.patches.mini_checkout import BEFORE
 
 CHECK = {check.name: check for check in CHECKS}
 PATH = Path("some checkout")
@@ -52,6 +55,22 @@ def test_text_ends_with_what_to_do_for_each_defect() -> None:
         f"prompt, seed: {APPLY} --series lego",
         "sde: give infer_method='ode', where PyTorch is to be compared",
     ]
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_defect_of_steps_is_not_to_be_patched_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, applied: bool
+) -> None:
+    root = BEFORE.write(tmp_path)
+    remedy = command("apply", root)
+    if applied:
+        assert main(["apply", str(root)]) == 0
+        verify = command("verify", root)
+        remedy = f"the patches are applied, and other code decides the steps; to see which, run {verify}"
+    finding = {"name": "steps", "finding": Finding(DEFECT, "8 steps", "5", "dit_generate.py").to_json()}
+    child = ChildResult(({"versions": {}}, finding), None)
+    monkeypatch.setattr("patches.doctor.report.run_module", lambda *_: child)
+    assert render(examine(root, ["steps"])).splitlines()[-1] == f"steps: {remedy}"
 
 
 def test_json_names_defects_and_skipped_checks() -> None:
