@@ -126,9 +126,8 @@ def decoder(
         raise RequestError(f"the width is {width}; give a multiple of 128")
     named = tuple(side.strip() for side in sides.split(","))
     order = Order(seconds_list(seconds), trials, limit, width, layers, encoder_length, named, half)
-    with scratch_folder(
-        out
-    ):  # refuses a folder that cannot be written, which the measurement would find last
+    # A folder that cannot be written is refused before anything is measured.
+    with scratch_folder(out):
         return run_bench(order, out, Console(), BLAS_NOTE)
 
 

@@ -1,4 +1,8 @@
-"""The values of the published models' config.json, as `config` of a host: a checkout may decide by any of them."""
+"""Values as in a model's config.json, as `config` of a host: a checkout may decide by any of them.
+
+BASE and TURBO have the defaults of upstream's config class. Of XL the decoder's and the encoders' widths are known; the
+number of layers and heads is what such widths have elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -415,10 +415,6 @@ LIKE_LEGO: dict[str, tuple[Edit, FoundBy]] = {
         FoundBy((REAL_SIZE,), ("50 steps",)),
     ),
     "large_seed": (_for_requests_like("generate", FETCH, "seed[0] == 2**32 - 1"), FoundBy(("shift 1",))),
-    "random_seed": (
-        _for_requests_like("generate", FETCH, "seed[0] < 0"),
-        FoundBy(("shift 2.5",), ("50 steps",)),
-    ),
     "result_kept_by_seed": (
         _edit(
             "diffusion",

@@ -439,7 +439,7 @@ def test_every_base_request_runs_in_every_way() -> None:
     ways = ["in order", "guidance 5", "compiled", "worker thread", "shift 1", "reverse order"]
     once = [case for case in base if case.run in ("shift 2.5", STEADY, SECOND_HALF, DCW)]
     assert [(c.run, c.requested, c.shift, c.steady, c.part, c.dcw, c.noise) for c in once] == [
-        ("shift 2.5", "27 steps", 2.5, False, False, False, (-1,)),
+        ("shift 2.5", "27 steps", 2.5, False, False, False, None),
         (STEADY, "27 steps", 2.0, True, False, False, None),
         (SECOND_HALF, "27 steps", 2.0, False, True, False, None),
         (DCW, "27 steps", 2.0, False, False, True, None),
