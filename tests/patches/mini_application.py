@@ -442,12 +442,11 @@ GUIDANCE_IN_GENERATE = (
         "    if compile_model:",
     ),
     (
-        "x = mx.random.normal(src_latents_shape, key=mx.random.key(max(seed[0], 0)))",
-        "x = mx.concatenate([mx.random.normal((1, *src_latents_shape[1:]), key=mx.random.key(max(seed[0], 0)))"
-        " for s in seed])",
+        "x = mx.random.normal(src_latents_shape, key=mx.random.key(seed[0]))",
+        "x = mx.concatenate([mx.random.normal((1, *src_latents_shape[1:]), key=mx.random.key(seed[0])) for s in seed])",
     ),
 )
-NOISE_OF_EACH_SEED = ("mx.random.key(max(seed[0], 0))", "mx.random.key(s)")
+NOISE_OF_EACH_SEED = ("mx.random.key(seed[0])", "mx.random.key(s)")
 PLAIN_CFG_IN_CORRECTOR = ("            if use_adg:\n", "            if use_adg or corrector:\n")
 MOMENTUM = (
     'memory["running"] = gap\n',

@@ -121,7 +121,7 @@ def mlx_generate_diffusion(
     from .dit_model import MLXCrossAttentionCache
 
     states, context = mx.array(encoder_hidden_states_np), mx.array(context_latents_np)
-    x = mx.random.normal(src_latents_shape, key=mx.random.key(max(seed[0], 0)))
+    x = mx.random.normal(src_latents_shape, key=mx.random.key(seed[0]))
     levels = get_timestep_schedule(shift, timesteps)
     cache = MLXCrossAttentionCache()
 
