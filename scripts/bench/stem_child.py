@@ -48,6 +48,7 @@ class PartClock:
     """The seconds and the peak memory of the parts whose functions it watches."""
 
     def __init__(self) -> None:
+        self.start = time.perf_counter()
         self.parts: dict[str, dict[str, float]] = {}
         self.running: str | None = None
 
@@ -79,12 +80,13 @@ class PartClock:
         setattr(owner, method, watched)
 
 
-def stop_after(limit: float, clock: PartClock) -> threading.Timer:
+def stop_after(limit: float, clock: PartClock, notes: list[str]) -> threading.Timer:
     """From now on the process has so many seconds; then it says where it was, and ends. Cancel it in time."""
 
     def stop() -> None:
-        found = {"parts": {}, "notes": [], "seconds": limit, "peak": peak_of_process()}
-        print(json.dumps({**found, "stopped_in": clock.running or "between two parts"}), flush=True)
+        found = {"parts": {}, "seconds": time.perf_counter() - clock.start, "notes": notes}
+        stopped = {"stopped_after": limit, "stopped_in": clock.running or "between two parts"}
+        print(json.dumps({**found, **stopped, "peak": peak_of_process()}), flush=True)
         os._exit(0)  # what runs in other threads cannot be stopped otherwise
 
     timer = threading.Timer(limit, stop)
@@ -141,7 +143,7 @@ def handler_stem(order: dict[str, Any], clock: PartClock) -> list[str]:
     config, _ = tree.known_fields(
         inference.GenerationConfig, {"batch_size": 1, "use_random_seed": False, "seeds": [42]}, ()
     )
-    timer = stop_after(order["limit"], clock) if order["limit"] is not None else None
+    timer = stop_after(order["limit"], clock, notes) if order["limit"] is not None else None
     result = inference.generate_music(handler, None, params, config)
     if timer is not None:
         timer.cancel()
@@ -218,13 +220,12 @@ def main(text: str) -> int:
     refuse_network("the benchmark downloads nothing; put the checkpoint in place first")
     clock = PartClock()
     stem = torch_stem if order["side"] == "torch" else handler_stem
-    start = time.perf_counter()
     try:
         notes = stem(order, clock)
     except tree.TreeError as error:
         print(error, file=sys.stderr)
         return 1
-    total = time.perf_counter() - start
+    total = time.perf_counter() - clock.start
     print(json.dumps({"parts": clock.parts, "seconds": total, "notes": notes}))
     return 0
 

@@ -132,7 +132,7 @@ def figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def total_of(run: Mapping[str, Any]) -> float:
     """Seconds of all parts but loading; where it was stopped, until then."""
     if "stopped_in" in run:
-        return float(run["seconds"])
+        return float(run["stopped_after"])
     return sum(run["parts"][part]["seconds"] for part in PARTS[1:])
 
 

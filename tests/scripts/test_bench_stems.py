@@ -199,6 +199,7 @@ def test_a_checkout_that_takes_longer_than_the_limit_is_stopped_and_took_longer(
     assert fork["parts"]["stem"]["seconds"][0] > 0.2, "this fork has no limit"
     assert list(checkout["parts"]) == ["stem"], "no part of it is known to be whole"
     assert checkout["parts"]["stem"]["seconds"] == [0.1]
+    assert checkout["process_seconds"][0] > 0.1, "loading included"
     assert any(f"0.1 s and not ready, stopped in: {part}\n" in printed for part in PARTS[1:])
     ratio = 0.1 / fork["parts"]["stem"]["median"]
     assert f"> {ratio:.2f}x" in printed.splitlines()[-2]
