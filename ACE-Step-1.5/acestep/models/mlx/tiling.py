@@ -9,6 +9,11 @@ import mlx.core as mx
 CACHE_LIMIT = 2**30  # bytes that MLX may keep for reuse while tiles are computed
 
 
+def round_up(count: int, group: int) -> int:
+    """To a multiple of `group`."""
+    return -(-count // group) * group
+
+
 def in_tiles(
     run: Callable[[mx.array], mx.array], x: mx.array, tile: int, overlap: int, ratio: Fraction
 ) -> mx.array:

@@ -20,6 +20,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from acestep.models.mlx.tiling import round_up
 from acestep.models.mlx.vae_layers import (
     KERNEL,
     Conv1d,
@@ -170,7 +171,7 @@ def conv_blocks(layer: Conv1d) -> Callable[[np.ndarray, int], Iterator[tuple[sli
     def run(x: np.ndarray, start: int) -> Iterator[tuple[slice, np.ndarray]]:
         length = len(x)
         for first in range(-(start % period), length, block):
-            end = min(first + block, first + -(-(length - first) // period) * period)
+            end = first + min(block, round_up(length - first, period))
             y = multiply(_rows(x, first - padding, end + padding))
             rows = slice(max(first, 0), min(end, length))
             part = y[rows.start - first : rows.stop - first]

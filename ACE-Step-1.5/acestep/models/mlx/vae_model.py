@@ -16,7 +16,7 @@ import mlx.nn as nn
 import numpy as np
 
 from acestep.models.mlx.cpu_math import is_on_cpu
-from acestep.models.mlx.tiling import in_tiles, limited_cache
+from acestep.models.mlx.tiling import in_tiles, limited_cache, round_up
 from acestep.models.mlx.vae_cpu import function, tile_threads, tiled
 from acestep.models.mlx.vae_layers import (
     KERNEL,
@@ -79,11 +79,6 @@ class OobleckDecoderBlock(nn.Module):
 
     def layers(self) -> list[Layer]:
         return [self.snake1, self.conv_t1, self.res_unit1, self.res_unit2, self.res_unit3]
-
-
-def round_up(count: int, group: int) -> int:
-    """To a multiple of `group`."""
-    return -(-count // group) * group
 
 
 @dataclass(frozen=True)

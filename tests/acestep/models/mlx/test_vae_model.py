@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten
 
 from acestep.models.checkpoint.config import read_config
 from acestep.models.mlx import vae_model
-from acestep.models.mlx.tiling import CACHE_LIMIT, in_tiles, limited_cache
+from acestep.models.mlx.tiling import CACHE_LIMIT, in_tiles, limited_cache, round_up
 from acestep.models.mlx.vae_convert import load_layers, load_mlx_vae
 from acestep.models.mlx.vae_cpu import BLOCK, WIDE, Function, function, tile_threads, tiled
 from acestep.models.mlx.vae_layers import KERNEL, Conv1d, DownsamplingConv1d, UpsamplingConv1d
@@ -193,7 +193,7 @@ def test_tiles_of_wide_blocks_compute_what_the_whole_does(kind: str, monkeypatch
     stages = [Stage(block.layers(), WIDE) for block in blocks]
     length, frame, ratio = (6000, 15, Fraction(1, 15)) if kind == "encoder" else (600, 1, Fraction(15))
     x = mx.random.normal((1, length, WIDE), key=mx.random.key(1))
-    overlap = vae_model.round_up(stages[0].margin(stages[1].margin(0)), frame)
+    overlap = round_up(stages[0].margin(stages[1].margin(0)), frame)
     whole = vae_model.run_on_cpu(stages, x, length, overlap, ratio)
     starts: list[int] = []
     # Shorter tiles would reach matmuls that OpenBLAS sums in another order because they are small.
