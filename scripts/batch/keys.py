@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from acestep.core.generation.handler.io_audio import check_file
 from acestep.errors import AudioError
 from acestep.models.checkpoint.layout import find_layout
 from batch.manifest import Song
+from smoke.inputs import add_files, file_hash
 
 LENGTH = 24  # hexadecimal digits
 PATHS = ("context", "checkpoint")
@@ -23,7 +23,7 @@ def key_of(song: Song, model: str) -> str:
     context = song.requests[0].context
     try:
         check_file(context)
-        content = file_digest(context)
+        content = file_hash(context)
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"context audio {context} cannot be read ({reason})") from None
@@ -47,15 +47,3 @@ def model_key(fork: Path, checkpoint: Path) -> str:
     ]:
         add_files(digest, root, files)
     return digest.hexdigest()
-
-
-def add_files(digest: "hashlib._Hash", root: Path, files: Iterable[Path]) -> None:
-    """Names below `root` and contents, in the order of the names."""
-    for path in sorted(path for path in files if path.is_file()):
-        digest.update(f"{path.relative_to(root).as_posix()}\0{file_digest(path)}\0".encode())
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from acestep.errors import AceStepError, OutputError
-from batch.keys import file_digest, key_of, model_key
+from batch.keys import key_of, model_key
 from batch.manifest import Song
 from batch.worker import RESULT
+from smoke.inputs import file_hash
 
 
 @dataclass
@@ -73,7 +74,7 @@ def read_result(folder: Path) -> Mapping[str, Any]:
     gone = [name for name in files if not (folder / name).is_file()]
     if gone:
         raise OutputError(f"{folder} lacks {', '.join(gone)}")
-    changed = [name for name, digest in expected.items() if file_digest(folder / name) != digest]
+    changed = [name for name, digest in expected.items() if file_hash(folder / name) != digest]
     if changed:
         raise OutputError(f"{folder}: {', '.join(changed)} changed since it was made")
     return result

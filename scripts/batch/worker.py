@@ -14,10 +14,10 @@ import numpy as np
 from acestep.constants import SAMPLE_RATE
 from acestep.core.generation.handler.io_audio import IoAudioMixin
 from acestep.errors import AceStepError, BackendError, OutputError
-from batch.keys import file_digest
 from batch.manifest import Song
 from smoke.disk import full_disk
 from smoke.folder import scratch_folder
+from smoke.inputs import file_hash
 from smoke.judge import judge
 from smoke.process import Process, ProcessDied
 from smoke.progress import Parts
@@ -57,7 +57,7 @@ class Worker:
         staged = self._scratch / key
         try:
             made = self._tried(song, staged)
-            files = {path.name: file_digest(path) for path in sorted(staged.iterdir())}
+            files = {path.name: file_hash(path) for path in sorted(staged.iterdir())}
             write_json({"key": key, "sha256": files, **made}, staged / RESULT)
             publish(staged, self._out / key)
         except AceStepError as error:

@@ -66,9 +66,14 @@ def file_hash(path: Path) -> str:
 def folder_hash(folder: Path) -> str:
     """SHA-256 of the names and contents of all files of a folder."""
     total = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        total.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\0".encode())
+    add_files(total, folder, folder.rglob("*"))
     return total.hexdigest()
+
+
+def add_files(total: "hashlib._Hash", root: Path, files: Iterable[Path]) -> None:
+    """Names below `root` and whole contents, in the order of the names."""
+    for path in sorted(path for path in files if path.is_file()):
+        total.update(f"{path.relative_to(root).as_posix()}\0{file_hash(path)}\0".encode())
 
 
 def code_hash(root: Path) -> str:
