@@ -17,11 +17,14 @@ import pytest
 # The imports of torch, diffusers and transformers make a million objects that all stay: the garbage collector never
 # looks at what is imported while the tests are collected. It is switched on again before the first test.
 gc.disable()
-# MLX wakes a thread for each operation on the CPU. As a batch process, that thread waits for its turn in place of
-# interrupting the one that woke it: a tenth of the switches between them. Processes that tests start inherit it.
+# MLX wakes a thread for each operation on the CPU. On one processor and as a batch process, that thread waits for its
+# turn in place of interrupting the one that woke it. Processes that tests start inherit both.
 if sys.platform == "linux":
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    if (worker := os.environ.get("PYTEST_XDIST_WORKER", "")).startswith("gw"):
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {processors[int(worker[2:]) % len(processors)]})
 # the first example of a test may import torch
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .network import refuse_network
-from .process_table import die_with_parent
+from .process_table import die_with_parent, stay_on_one_processor
 
 Reply = Callable[[dict[str, Any]], None]
 
@@ -25,6 +25,7 @@ def serve(handle: Callable[[dict[str, Any], Reply], None]) -> None:
     process and can still cheat on purpose.
     """
     die_with_parent()
+    stay_on_one_processor()
     refuse_network("code of a checkout has no network in this run")
     request = json.loads(sys.stdin.readline())
     word, descriptor, process = request["word"], request["answers"], os.getpid()
