@@ -155,9 +155,9 @@ def test_latents_from_shards_of_diffusers_layout_are_those_of_upstreams_single_f
     make_context: Callable[..., Path],
     use_mlx_dit: bool,
 ) -> None:
-    """A context of 3 s is filled up with silence latents: these count too."""
-    got = latents(loaded(written("diffusers_shards", "xl"), use_mlx_dit), make_context(3.0))
-    assert_equal(got, latents(load_handler("xl", use_mlx_dit), make_context(3.0)), "latents")
+    """A context of 1 s is filled up with silence latents: these count too."""
+    got = latents(loaded(written("diffusers_shards", "xl"), use_mlx_dit), make_context(1.0))
+    assert_equal(got, latents(load_handler("xl", use_mlx_dit), make_context(1.0)), "latents")
 
 
 @BACKENDS
@@ -167,7 +167,7 @@ def test_latents_from_half_precision_on_disk_are_those_of_a_float32_file_of_the_
     make_context: Callable[..., Path],
     use_mlx_dit: bool,
 ) -> None:
-    context = make_context(3.0)
+    context = make_context(1.0)
     stored = loaded(written("diffusers", "plain", torch.bfloat16), use_mlx_dit)
     rounded = loaded(written("upstream", "plain", torch.bfloat16, torch.float32), use_mlx_dit)
     got = latents(stored, context)

@@ -4,29 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from patches.harness.process import Limits
-from patches.verify import render_report, verify_checkout
+from patches.harness.process import ChildResult, Limits
+from patches.verify import render_report, run, verify_checkout
 from tests.patches.verify.checkouts import at_import, patched
 
 pytestmark = pytest.mark.subprocess
-
-
-def test_patched_checkout_is_honoured_and_left_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All the default cases; no byte code in the checkout, nothing in the current directory."""
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    root = patched("82a5d84").write(tmp_path / "checkout")
-    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    report = verify_checkout(root)
-    assert report.honoured, render_report(report)
-    assert {r.evaluated for r in report.results if r.request == "1000 steps" and r.model == "base"} == {1000}
-    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
-    assert list((tmp_path / "here").iterdir()) == []
-    honoured = f"honoured in these {len(report.results)} runs; other requests did not run."
-    assert render_report(report).endswith(f"The requested step counts and custom timesteps are {honoured}")
 
 
 NOISE = """\
@@ -43,14 +25,31 @@ threading.Thread(target=threading.Event().wait).start()
 """
 
 
-def test_output_to_every_descriptor_and_a_thread_that_never_ends_change_nothing(tmp_path: Path) -> None:
-    report = verify_checkout(at_import(NOISE).write(tmp_path / "checkout"), steps=(8,))
+def test_noisy_patched_checkout_is_honoured_and_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All the default cases; no byte code in the checkout, nothing in the current directory. What it prints to every
+    descriptor and a thread that never ends change nothing.
+    """
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    root = at_import(NOISE).write(tmp_path / "checkout")
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    report = verify_checkout(root)
     assert report.honoured, render_report(report)
+    assert {r.evaluated for r in report.results if r.request == "1000 steps" and r.model == "base"} == {1000}
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    assert list((tmp_path / "here").iterdir()) == []
+    honoured = f"honoured in these {len(report.results)} runs; other requests did not run."
+    assert render_report(report).endswith(f"The requested step counts and custom timesteps are {honoured}")
 
 
-def test_crash_is_a_problem(tmp_path: Path) -> None:
-    crash = "import os, sys\nprint('no such kernel', file=sys.stderr, flush=True)\nos.kill(os.getpid(), 11)"
-    report = verify_checkout(at_import(crash).write(tmp_path / "checkout"), steps=(8,))
+def test_crash_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `run_module` describes it; tests/patches/harness has a child that crashes."""
+    crashed = ChildResult((), "was killed by SIGSEGV: no such kernel")
+    monkeypatch.setattr(run, "run_module", lambda *_: crashed)
+    report = verify_checkout(patched("82a5d84").write(tmp_path), steps=(8,))
     assert report.problem == "the child process was killed by SIGSEGV: no such kernel"
 
 

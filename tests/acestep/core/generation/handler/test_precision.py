@@ -67,7 +67,7 @@ def test_unknown_precision_is_refused(tiny_root: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_a_half_run_is_near_the_whole_one_at_the_same_timesteps(
-    precision: str, tiny_root: Callable[..., Path], torch_handler: Any, context_wav: Path
+    precision: str, tiny_root: Callable[..., Path], torch_handler: Any, make_context: Callable[..., Path]
 ) -> None:
     half = AceStepHandler()
     message, loaded = half.initialize_service(
@@ -81,7 +81,7 @@ def test_a_half_run_is_near_the_whole_one_at_the_same_timesteps(
         assert (of_matrices, of_others) == ({getattr(torch, precision)}, {torch.float32})
 
     def outputs(handler: AceStepHandler) -> dict[str, Any]:
-        params = GenerationParams(src_audio=str(context_wav), inference_steps=9, guidance_scale=7.0)
+        params = GenerationParams(src_audio=str(make_context(1.0)), inference_steps=9, guidance_scale=7.0)
         result = generate_music(handler, None, params, GenerationConfig(use_random_seed=False, seeds=[1]))
         assert result.success, result.error
         return result.extra_outputs
