@@ -101,8 +101,8 @@ def latents_distance(
         np.multiply(decoder.velocities[k], now - then, out=difference, dtype=np.float64)
         expected -= difference
         np.subtract(found[k + 1], expected, out=difference)
-        distance = np.linalg.norm(difference) / np.linalg.norm(expected)
-        if not np.isfinite(distance):
+        squared = np.vdot(difference, difference) / np.vdot(expected, expected)
+        if not np.isfinite(squared):
             return None
-        largest = max(largest, float(distance))
-    return largest
+        largest = max(largest, float(squared))
+    return math.sqrt(largest)

@@ -190,7 +190,7 @@ def test_a_checkout_that_takes_longer_than_the_limit_is_stopped_and_took_longer(
     """This fork, given as a checkout too, with far more steps than a tenth of a second is enough for."""
     checkpoint = tiny_root() / "checkpoints/acestep-v15-base"
     status, printed, error = run(
-        *("--seconds", "1", "--steps", "200", "--rounds", "1", "--no-torch", "--limit", "0.1"),
+        *("--seconds", "1", "--steps", "100", "--rounds", "1", "--no-torch", "--limit", "0.1"),
         *("--checkout", str(stems.FORK), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")),
     )
     assert (status, error) == (0, "")
