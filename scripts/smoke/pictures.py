@@ -31,6 +31,8 @@ INK, MUTED, LINE, REFERENCE, JUDGED, OTHER = STYLED
 PIXELS_AN_INCH = 100  # of the page
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # it names addresses
 FONT_SIZE = 9.4  # points: 13 of those pixels
+# Pixels left, below, right and above of the axes, for labels of that size; matplotlib's layout would draw all twice.
+MARGINS = (53, 44, 18, 7)
 
 
 def schedule_svg(runs: Sequence[Mapping[str, Any]], pytorch: Sequence[float], width: int, height: int) -> str:
@@ -40,8 +42,11 @@ def schedule_svg(runs: Sequence[Mapping[str, Any]], pytorch: Sequence[float], wi
     text is text in the page's font; nothing in it refers to anything outside.
     """
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": FONT_SIZE}):
-        figure = Figure(figsize=(width / PIXELS_AN_INCH, height / PIXELS_AN_INCH), layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(width / PIXELS_AN_INCH, height / PIXELS_AN_INCH))
+        left, bottom, right, top = MARGINS
+        axes = figure.add_axes(
+            (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+        )
         frame(axes, longest=max(len(pytorch), 1, *(len(run["timesteps"]) for run in runs)))
         dots = 4.5 if len(pytorch) <= 60 else 2.5
         if pytorch:
