@@ -183,6 +183,7 @@ class FakeVae(torch.nn.Module):
     """
 
     dtype = torch.float32
+    frames_behind = 0  # latent frames that the last samples of a stem depend on
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__()

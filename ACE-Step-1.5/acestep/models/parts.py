@@ -9,6 +9,11 @@ import numpy as np
 class AudioVAE(Protocol):
     """The context audio to latents, and latents to audio."""
 
+    @property
+    def frames_behind(self) -> int:
+        """Latent frames behind a stem that its last samples may depend on."""
+        ...
+
     def sample_latents(self, audio: np.ndarray, seeds: list[int]) -> np.ndarray:
         """[2, samples], whole frames -> [batch, frames, 64], the posterior sampled with each seed."""
         ...

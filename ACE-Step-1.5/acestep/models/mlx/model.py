@@ -39,6 +39,11 @@ class MLXAudioVAE:
         """The model."""
         return self._load()
 
+    @property
+    def frames_behind(self) -> int:
+        """See `parts.AudioVAE`."""
+        return self.vae.frames_behind
+
     def _encode(self, audio: np.ndarray) -> tuple[mx.array, mx.array]:
         """Mean and standard deviation, [1, frames, 64] each, computed: another thread may use them."""
         mean, std = self.vae.encode(mx.array(audio.T[None]))

@@ -167,6 +167,11 @@ class MLXAutoencoderOobleck(nn.Module):
         self.encoder = OobleckEncoder(config)
         self.decoder = OobleckDecoder(config)
 
+    @property
+    def frames_behind(self) -> int:
+        """Latent frames behind a stem that its last samples depend on: 9 in the published VAE."""
+        return margin_of(self.decoder.stages())
+
     def encode(self, audio: mx.array) -> tuple[mx.array, mx.array]:
         """Audio [batch, samples, channels] -> mean and standard deviation of its latents, each [batch, frames, 64]."""
         hop = self.config.hop_length
@@ -182,13 +187,18 @@ class MLXAutoencoderOobleck(nn.Module):
 
     def _in_tiles(self, stages: Sequence[Stage], x: mx.array, frame: int, ratio: Fraction) -> mx.array:
         """All stages on one item after another, in tiles of whole frames, `frame` positions each."""
-        margin = 0
-        for stage in reversed(stages):
-            margin = stage.margin(margin)
-        overlap = round_up(margin, frame)
+        overlap = round_up(margin_of(stages), frame)
         run, frames = (run_on_cpu, CPU_TILE_FRAMES) if is_on_cpu() else (run_on_gpu, TILE_FRAMES)
         items = [run(stages, item, frames * frame, overlap, ratio) for item in mx.split(x, len(x))]
         return mx.concatenate(items) if len(items) > 1 else items[0]
+
+
+def margin_of(stages: Sequence[Stage]) -> int:
+    """Positions on either side that an output of all stages depends on."""
+    margin = 0
+    for stage in reversed(stages):
+        margin = stage.margin(margin)
+    return margin
 
 
 def run_on_gpu(stages: Sequence[Stage], x: mx.array, tile: int, overlap: int, ratio: Fraction) -> mx.array:

@@ -22,6 +22,9 @@ from acestep.models.pytorch.loading import load_condition_encoder, load_decoder,
 class TorchAudioVAE:
     """`parts.AudioVAE` by diffusers."""
 
+    # At most: 9 in the published VAE, 30 in the tiny checkpoint's, 43 where all strides are as small as they can be.
+    frames_behind = 48
+
     def __init__(self, vae: AutoencoderOobleck) -> None:
         self.vae = vae
         self._posteriors: EncodingCache[Any] = EncodingCache(CONTEXTS_KEPT)

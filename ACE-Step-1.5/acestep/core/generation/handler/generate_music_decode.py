@@ -9,10 +9,6 @@ from acestep.constants import SAMPLES_PER_FRAME
 from acestep.errors import BackendError
 from acestep.models.parts import AudioVAE
 
-# Latent frames behind a stem that its last samples depend on, at most: 9 in the published VAE, 30 in the tiny
-# checkpoint's, 43 where all strides are as small as they can be.
-FRAMES_BEHIND = 48
-
 
 @dataclass(frozen=True)
 class Levels:
@@ -50,7 +46,7 @@ class GenerateMusicDecodeMixin:
         Frames that do not reach the samples are not decoded: most of those that a short context is filled up with.
         """
         start = time.perf_counter()
-        frames = -(-samples // SAMPLES_PER_FRAME) + FRAMES_BEHIND
+        frames = -(-samples // SAMPLES_PER_FRAME) + self.vae.frames_behind
         audio = self.vae.decode_latents(pred_latents[:, :frames])[..., :samples]
         levels = [levels_of(stem) for stem in audio]
         peaks = np.array([max(1.0, level.peak) for level in levels], dtype=np.float32)

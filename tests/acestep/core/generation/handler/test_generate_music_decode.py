@@ -9,11 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from acestep.core.generation.handler.generate_music_decode import (
-    FRAMES_BEHIND,
-    GenerateMusicDecodeMixin,
-    levels_of,
-)
+from acestep.core.generation.handler.generate_music_decode import GenerateMusicDecodeMixin, levels_of
 from acestep.errors import BackendError
 from acestep.models.mlx.vae_model import MLXAutoencoderOobleck
 from tests.parity_helper import assert_equal, assert_near
@@ -25,7 +21,7 @@ class Host(GenerateMusicDecodeMixin):
     """A VAE that gives what the test wants to hear."""
 
     def __init__(self, audio: np.ndarray) -> None:
-        self.vae = SimpleNamespace(decode_latents=lambda _: audio)
+        self.vae = SimpleNamespace(decode_latents=lambda _: audio, frames_behind=0)
 
 
 def decode(audio: np.ndarray, samples: int) -> tuple[np.ndarray, Any, float]:
@@ -48,9 +44,9 @@ def test_stem_is_cut_to_the_context() -> None:
     assert_equal(decode(audio, 5000)[0], audio[..., :5000])
 
 
-@pytest.mark.parametrize("use_mlx_dit", [True, False], ids=["mlx", "torch"])
+@pytest.mark.parametrize(("use_mlx_dit", "behind"), [(True, 30), (False, 48)], ids=["mlx", "torch"])
 def test_what_lies_behind_a_short_stem_is_not_decoded_and_not_missed(
-    load_handler: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, use_mlx_dit: bool
+    load_handler: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, use_mlx_dit: bool, behind: int
 ) -> None:
     """To its last sample, one second of the 128 frames that its context was filled up to is that of all frames."""
     handler = load_handler("plain", use_mlx_dit)
@@ -66,18 +62,15 @@ def test_what_lies_behind_a_short_stem_is_not_decoded_and_not_missed(
     monkeypatch.setattr(handler.vae, "decode_latents", count_frames)
     stems, levels, _ = handler._decode_generate_music_pred_latents(latents, RATE)
     assert_near(stems * max(1.0, levels[0].peak), whole, largest=1e-6)
-    assert decoded == [25 + FRAMES_BEHIND]
+    assert decoded == [25 + behind]
 
 
-def test_frames_behind_are_enough_for_every_vae(mlx_handler: Any) -> None:
+def test_frames_behind_are_enough_for_every_vae(mlx_handler: Any, torch_handler: Any) -> None:
     config = mlx_handler.vae.vae.config
     published = replace(config, downsampling_ratios=(2, 4, 4, 6, 10))
     smallest = replace(config, downsampling_ratios=(5, 3, *[2] * 7), channel_multiples=(1,) * 9)
     for behind, of in ((30, config), (9, published), (43, smallest)):
-        margin = 0
-        for stage in reversed(MLXAutoencoderOobleck(of).decoder.stages()):
-            margin = stage.margin(margin)
-        assert margin == behind <= FRAMES_BEHIND
+        assert MLXAutoencoderOobleck(of).frames_behind == behind <= torch_handler.vae.frames_behind
 
 
 def test_peak_above_full_scale_is_divided_away_for_that_stem_only() -> None:
