@@ -50,6 +50,7 @@ def stay_on_one_processor() -> None:
     if LINUX:
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        with contextlib.suppress(OSError, ValueError):  # not on every kernel, or not allowed
             os.sched_setaffinity(0, {ctypes.CDLL(None).sched_getcpu()})
 
 
