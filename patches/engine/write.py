@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -170,12 +171,11 @@ def _give_owner(handle: int, target: Path, status: os.stat_result) -> list[str]:
 
 def _copy_attributes(target: Path, name: str) -> None:
     """Linux alone lets Python read them; an attribute that the system keeps for itself is left out."""
-    if not hasattr(os, "listxattr"):
-        return
-    with contextlib.suppress(OSError):
-        for attribute in os.listxattr(target):
-            with contextlib.suppress(OSError):
-                os.setxattr(name, attribute, os.getxattr(target, attribute))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            for attribute in os.listxattr(target):
+                with contextlib.suppress(OSError):
+                    os.setxattr(name, attribute, os.getxattr(target, attribute))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -242,16 +243,16 @@ def test_mode_links_and_extended_attributes_stay(tmp_path: Path) -> None:
     real = generate.with_name("real.py")
     generate.rename(real)
     generate.symlink_to("real.py")
-    try:
-        os.setxattr(real, "user.note", b"kept")
-        attributes = True
-    except (OSError, AttributeError):
-        attributes = False
+    attributes = False
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # not on every file system
+            os.setxattr(real, "user.note", b"kept")
+            attributes = True
     assert main(["apply", str(root)]) == 0
     assert generate.is_symlink()
     assert stat.S_IMODE(real.stat().st_mode) == 0o751
     assert b"is_turbo" in real.read_bytes()
-    if attributes:
+    if sys.platform == "linux" and attributes:
         assert os.getxattr(real, "user.note") == b"kept"
 
 

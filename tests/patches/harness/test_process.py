@@ -86,18 +86,19 @@ def test_code_of_a_checkout_has_no_network(run: Run, call: str) -> None:
     assert run(body).answers == ({"said": said},)
 
 
-@pytest.mark.skipif(not LINUX, reason="elsewhere a process cannot choose its processors")
-def test_threads_of_a_child_take_turns_on_one_processor(run: Run) -> None:
-    """On a machine with another busy process a proof took up to 16 s, the threads waiting for each other."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))  # a test process has one of its own
-    try:
-        (answer,) = run(
-            "reply({'processors': len(os.sched_getaffinity(0)), 'policy': os.sched_getscheduler(0)})"
-        ).answers
-    finally:
-        os.sched_setaffinity(0, allowed)
-    assert answer == {"processors": 1, "policy": os.SCHED_BATCH}
+if sys.platform == "linux":  # elsewhere a process cannot choose its processors
+
+    def test_threads_of_a_child_take_turns_on_one_processor(run: Run) -> None:
+        """On a machine with another busy process a proof took up to 16 s, the threads waiting for each other."""
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # a test process has one of its own
+        try:
+            (answer,) = run(
+                "reply({'processors': len(os.sched_getaffinity(0)), 'policy': os.sched_getscheduler(0)})"
+            ).answers
+        finally:
+            os.sched_setaffinity(0, allowed)
+        assert answer == {"processors": 1, "policy": os.SCHED_BATCH}
 
 
 @pytest.mark.parametrize(
