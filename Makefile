@@ -29,7 +29,7 @@ test-fast: setup
 lint: setup
 	@$(py) -m ruff check $(code)
 	@$(py) -m ruff format --check --quiet $(code) || { echo "lint: run '.venv/bin/ruff format' on the files above" >&2; exit 1; }
-	@$(py) -m mypy $(code)
+	@for platform in linux darwin; do $(py) -m mypy --platform $$platform --cache-dir .mypy_cache/$$platform $(code) || exit; done
 
 # Every command of README and docs, run as a reader would paste it.
 docs-check: setup
