@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -47,16 +48,16 @@ class DecoderLoop:
 def enclosing_loop(code: CodeType, line: int) -> ast.For | ast.While | None:
     """The innermost loop of the frame's function around `line`."""
     try:
-        tree = ast.parse(Path(code.co_filename).read_bytes())
+        loops = _loops(Path(code.co_filename).read_bytes())
     except (OSError, SyntaxError, ValueError):
         return None
-    around = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.For | ast.While)
-        and code.co_firstlineno <= node.lineno <= line <= (node.end_lineno or 0)
-    ]
+    around = [node for node in loops if code.co_firstlineno <= node.lineno <= line <= (node.end_lineno or 0)]
     return max(around, key=lambda node: node.lineno, default=None)
+
+
+@lru_cache(maxsize=8)  # of a few files, asked for by every evaluation until the loop is found
+def _loops(source: bytes) -> tuple[ast.For | ast.While, ...]:
+    return tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.For | ast.While))
 
 
 def place_of(code: CodeType, line: int, root: str) -> str:

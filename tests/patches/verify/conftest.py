@@ -27,13 +27,15 @@ def modules_of_a_checkout() -> Iterator[None]:
     """Whatever a checkout imports or stubs is gone afterwards; mx.compile is mx.compile again."""
     compile_of_mlx, path = mx.compile, list(sys.path)
     kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "acestep"}
+    before = set(sys.modules)
     try:
         yield
     finally:
         mx.compile = compile_of_mlx
         beside = tuple(f"{folder}/" for folder in sys.path if folder not in path)
         sys.path[:] = path
-        for name, module in list(sys.modules.items()):
+        for name in sys.modules.keys() - before:
+            module = sys.modules[name]
             is_beside = bool(beside) and str(getattr(module, "__file__", "")).startswith(beside)
             if name.split(".")[0] == "acestep" or isinstance(module, StubModule) or is_beside:
                 del sys.modules[name]
