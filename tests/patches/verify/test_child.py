@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from patches.harness.process import ChildResult, Limits
-from patches.verify import render_report, run, verify_checkout
+from patches.harness.process import Limits
+from patches.verify import render_report, verify_checkout
 from tests.patches.verify.checkouts import at_import, patched
 
 pytestmark = pytest.mark.subprocess
@@ -45,11 +45,9 @@ def test_noisy_patched_checkout_is_honoured_and_left_as_it_was(
     assert render_report(report).endswith(f"The requested step counts and custom timesteps are {honoured}")
 
 
-def test_crash_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `run_module` describes it; tests/patches/harness has a child that crashes."""
-    crashed = ChildResult((), "was killed by SIGSEGV: no such kernel")
-    monkeypatch.setattr(run, "run_module", lambda *_: crashed)
-    report = verify_checkout(patched("82a5d84").write(tmp_path), steps=(8,))
+def test_crash_is_a_problem(tmp_path: Path) -> None:
+    crash = "import os, sys\nprint('no such kernel', file=sys.stderr, flush=True)\nos.kill(os.getpid(), 11)"
+    report = verify_checkout(at_import(crash).write(tmp_path / "checkout"), steps=(8,))
     assert report.problem == "the child process was killed by SIGSEGV: no such kernel"
 
 
