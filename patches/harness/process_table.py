@@ -47,7 +47,7 @@ def stay_on_one_processor() -> None:
     MLX hands each operation to a thread of its own: over two processors, the wake-ups take longer than the small
     operations of a fake decoder.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # not LINUX: a type checker on another system knows this alone
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         with contextlib.suppress(OSError, ValueError):  # not on every kernel, or not allowed

@@ -22,7 +22,8 @@ from acestep.models.pytorch.loading import load_condition_encoder, load_decoder,
 class TorchAudioVAE:
     """`parts.AudioVAE` by diffusers."""
 
-    # At most: 9 in the published VAE, 30 in the tiny checkpoint's, 43 where all strides are as small as they can be.
+    # Enough for every VAE: the published one needs 9, the tiny checkpoint's 30, one whose strides are all as small as
+    # they can be 43.
     frames_behind = 48
 
     def __init__(self, vae: AutoencoderOobleck) -> None:
